@@ -1,0 +1,350 @@
+"""Take 11 frames, evenly spaced in time, from every video; a photo is a video of one frame.
+
+Reads   <videos>: .mp4 .mov .avi .mkv .webm .m4v .jpg .jpeg .png .webp, also in sub-folders; never changed
+Writes  <frames>/<video_id>/<video_id>-000.png … -010.png and frames.json; failed.csv
+Rerun   skips videos that are complete, unchanged, and made with the same settings
+"""
+
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from common.cli import add_frames_dir, add_path, add_work_options, make_parser, positive, require_videos_dir, say, stop
+from common.constants import FRAMES_PER_VIDEO, MAX_PIXELS, MAX_SIDE_PX
+from common.paths import FRAMES_RECORD, Source, data_root, frames_dir_of, list_frame_dirs, list_sources, share_of
+from common.records import InputError, new_directory, read_json, source_stamp, write_json
+from common.runner import work_through
+
+STAGE = "00"
+TIMEOUT_S = 600  # per video
+MAX_OFF_BY = 2  # frames between an ideal moment and the frame taken for it
+# Only containers that carry their own pictures: no playlists, no image sequences, nothing that opens another file.
+CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm"
+OPEN_OPTIONS = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file", "enable_drefs": "0"}
+
+
+def choose_frames(times_s, count=FRAMES_PER_VIDEO):
+    """Return the sorted indices of `count` different frames nearest to evenly spaced moments, the first and last included.
+
+    `times_s`: sorted presentation times of all frames. All indices if there are no more frames than that.
+    """
+    times_s = np.asarray(times_s, dtype=float)
+    if len(times_s) <= count:
+        return list(range(len(times_s)))
+    if count == 1:
+        return [len(times_s) // 2]
+    chosen = []
+    for number, moment_s in enumerate(np.linspace(times_s[0], times_s[-1], count)):
+        nearest = int(np.abs(times_s - moment_s).argmin())
+        earliest = chosen[-1] + 1 if chosen else 0
+        latest = len(times_s) - (count - number)
+        chosen.append(min(max(nearest, earliest), latest))
+    return chosen
+
+
+def plan_decoding(packets, wanted_pts):
+    """Return the (first, last) packet ranges, in decoding order, that hold everything the wanted frames depend on.
+
+    `packets`: (pts, is_keyframe) in decoding order. A range starts at a keyframe. A frame shown before its keyframe ("leading",
+    in an open group of pictures) also depends on the group before (H.264, ITU-T H.264 (08/2021), 8.2.5.2).
+    """
+    ranges, wanted_pts = [], set(wanted_pts)
+    keyframes = []
+    for index, (pts, is_keyframe) in enumerate(packets):
+        if is_keyframe:
+            keyframes.append(index)
+        if pts not in wanted_pts:
+            continue
+        start = keyframes[-1] if keyframes else 0
+        if keyframes and pts < packets[start][0]:
+            start = keyframes[-2] if len(keyframes) > 1 else 0
+        if ranges and start <= ranges[-1][1]:
+            ranges[-1] = (ranges[-1][0], index)
+        else:
+            ranges.append((start, index))
+    return ranges
+
+
+def saved_size(width, height, max_side):
+    """Return (width, height) shrunk so that the longer side is at most `max_side`, and the scale; never enlarged."""
+    scale = min(1.0, max_side / max(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale)), scale
+
+
+def check_size(width, height):
+    """Raise InputError for dimensions that no real picture has."""
+    if width < 1 or height < 1 or width * height > MAX_PIXELS:
+        raise InputError(f"claims to be {width}x{height} pixels; not a usable picture")
+
+
+def open_video(path):
+    """Open a local video file with PyAV: one thread, listed containers only. Raises InputError."""
+    import av
+
+    try:
+        container = av.open(os.path.abspath(path), options=OPEN_OPTIONS, metadata_errors="replace")
+    except av.FFmpegError as error:
+        raise InputError(f"is not a readable video ({error.strerror})") from error
+    if not container.streams.video:
+        container.close()
+        raise InputError("has no video stream")
+    stream = container.streams.video[0]
+    stream.codec_context.thread_type = "NONE"
+    stream.codec_context.thread_count = 1
+    check_size(stream.codec_context.width, stream.codec_context.height)
+    return container, stream
+
+
+def demux(container, stream):
+    """Yield the stream's packets up to the end or to where the file is damaged."""
+    import av
+
+    try:
+        for packet in container.demux(stream):
+            if packet.size:
+                yield packet
+    except av.FFmpegError:
+        return
+
+
+def decode(context, packet):
+    """Return the frames that one packet (None: the end) completes; a damaged packet gives none."""
+    import av
+
+    try:
+        return context.decode(packet)
+    except (av.FFmpegError, EOFError):
+        return []
+
+
+def read_planned(path, packets, wanted_pts):
+    """Return {pts: frame} for the wanted presentation times, decoding only what they depend on.
+
+    Frames that nothing refers to are skipped unless wanted: the pixels are those of a full decode. (Skipping all
+    B-frames would be faster, but other frames may refer to them, and then the pixels are wrong.)
+    """
+    found, wanted_pts = {}, set(wanted_pts)
+    container, stream = open_video(path)
+    with container:
+        context = stream.codec_context
+        ranges = iter(plan_decoding(packets, wanted_pts))
+        start, end = next(ranges)
+        for index, packet in enumerate(demux(container, stream)):
+            if index < start:
+                continue
+            context.skip_frame = "DEFAULT" if packet.pts in wanted_pts else "NONREF"
+            frames = decode(context, packet)
+            if index == end:
+                frames += decode(context, None)
+                context.flush_buffers()
+                start, end = next(ranges, (None, None))
+            found.update((frame.pts, frame) for frame in frames if frame.pts in wanted_pts)
+            if start is None:
+                break
+    return found
+
+
+def read_in_order(path, count, frame_count):
+    """Return (frames, times_s, total) by decoding every frame; for files whose packets carry no usable times.
+
+    `frame_count` is a guess; if the file delivers another number it is read once more.
+    """
+    for _ in range(2):
+        kept, total, fps = {}, 0, 25.0
+        wanted = set(choose_frames(range(frame_count), count))
+        container, stream = open_video(path)
+        with container:
+            fps = float(stream.average_rate or fps)
+            for packet in [*demux(container, stream), None]:
+                for frame in decode(stream.codec_context, packet):
+                    if total in wanted:
+                        kept[total] = frame
+                    total += 1
+        if total == frame_count:
+            break
+        frame_count = total
+    return [kept[index] for index in sorted(kept)], [index / fps for index in sorted(kept)], total
+
+
+def read_video(path, count, max_side):
+    """Return (pictures, facts): uint8 BGR arrays (h, w, 3) and the fields of frames.json. Raises InputError."""
+    container, stream = open_video(path)
+    with container:
+        packets = [(packet.pts, packet.is_keyframe) for packet in demux(container, stream)]
+        time_base, declared_s = stream.time_base, float(stream.duration * stream.time_base) if stream.duration else None
+        context = stream.codec_context
+        width, height, ratio = context.width, context.height, context.sample_aspect_ratio or 1
+        fps = float(stream.average_rate) if stream.average_rate else None
+    if not packets:
+        raise InputError("has no readable frame")
+    all_pts = sorted({pts for pts, _ in packets if pts is not None})
+    frames, warnings = [], []
+    if len(all_pts) == len(packets):
+        wanted_pts = [all_pts[index] for index in choose_frames(all_pts, count)]
+        found = read_planned(path, packets, wanted_pts)
+        frames, total = [found[pts] for pts in wanted_pts if pts in found], len(all_pts)
+        times_s = [float((frame.pts - all_pts[0]) * time_base) for frame in frames]
+    if len(frames) < min(count, len(packets)):
+        expected = len(packets)
+        frames, times_s, total = read_in_order(path, count, expected)
+        if total < expected:
+            warnings.append(f"only {total} of {expected} frames are readable")
+    if not frames:
+        raise InputError("has no readable frame")
+    length_s = max(total / fps if fps else 0.0, times_s[-1])
+    if declared_s and declared_s > 1.1 * length_s + 1:
+        warnings.append(f"ends after {length_s:.1f} s, but claims {declared_s:.1f} s: probably cut off")
+    rotation = frames[0].rotation % 360
+    shown = (round(width * float(ratio)), height)
+    pictures = [to_picture(frame, shown, rotation, max_side) for frame in frames]
+    if rotation in (90, 270):
+        shown = shown[::-1]
+    facts = {"fps": fps, "length_s": round(length_s, 3), "frames_total": total, "warnings": warnings}
+    return pictures, times_s, shown, facts
+
+
+def to_picture(frame, shown, rotation, max_side):
+    """Return a decoded frame as uint8 BGR, converted and shrunk in one pass, then turned upright."""
+    width, height, _ = saved_size(*shown, max_side)
+    picture = frame.reformat(width=width, height=height, format="bgr24", interpolation="AREA").to_ndarray()
+    return np.ascontiguousarray(np.rot90(picture, rotation // 90))
+
+
+def read_photo(path, max_side):
+    """Return the same as read_video for a still image, turned upright as its EXIF rotation says. Raises InputError."""
+    import cv2
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(path, formats=("JPEG", "PNG", "WEBP")) as image:
+            check_size(*image.size)
+            shown_rgb = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        reason = "is not a readable photo" if isinstance(error, UnidentifiedImageError) else f"cannot be read: {error}"
+        raise InputError(reason) from error
+    shown = shown_rgb.shape[1::-1]
+    width, height, _ = saved_size(*shown, max_side)
+    picture = cv2.resize(shown_rgb[..., ::-1], (width, height), interpolation=cv2.INTER_AREA)
+    return [picture], [0.0], shown, {"fps": None, "length_s": 0.0, "frames_total": 1, "warnings": []}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One video or photo to take frames from."""
+
+    source: Source
+    frames_dir: Path
+    count: int
+    max_side: int
+
+    @property
+    def path(self):
+        return self.source.path
+
+    @property
+    def target_dir(self):
+        return self.frames_dir / self.source.video_id
+
+    def made_from(self):
+        return {
+            "filename": self.source.filename,
+            **source_stamp(self.path),
+            "frames": self.count,
+            "max_side": self.max_side,
+        }
+
+    def is_ours(self):
+        return (self.target_dir / FRAMES_RECORD).is_file()
+
+    def finished(self):
+        record = read_json(self.target_dir / FRAMES_RECORD)
+        if not record:
+            return None
+        try:
+            return record if record.get("made_from") == self.made_from() else None
+        except OSError:
+            return None
+
+
+def convert(job):
+    """Write the frames of one video and its frames.json; return that record. Raises InputError, OutputError."""
+    import cv2
+
+    cv2.setNumThreads(1)  # there is one process per core
+    video_id = job.source.video_id
+    if job.target_dir.exists() and not job.is_ours():
+        raise InputError(
+            f"its frames belong in {job.target_dir}, which is a file or folder of your own; rename one of the two"
+        )
+    try:
+        made_from = job.made_from()
+        if not made_from["size_bytes"]:
+            raise InputError("is empty")
+        with open(job.path, "rb"):
+            pass
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}") from error
+    if job.source.is_photo:
+        pictures, times_s, shown, facts = read_photo(job.path, job.max_side)
+    else:
+        pictures, times_s, shown, facts = read_video(job.path, job.count, job.max_side)
+    names = [f"{video_id}-{index:03d}.png" for index in range(len(pictures))]
+    record = {
+        "video_id": video_id,
+        "made_from": made_from,
+        "width": int(shown[0]), "height": int(shown[1]), "scale": round(saved_size(*shown, job.max_side)[2], 6),
+        **facts,
+        "frames": [{"file": name, "time_s": round(time_s, 3)} for name, time_s in zip(names, times_s, strict=True)],
+        "counts": {"frames": len(names)},
+    }  # fmt: skip
+    with new_directory(job.target_dir) as folder:
+        for name, picture in zip(names, pictures, strict=True):
+            (folder / name).write_bytes(cv2.imencode(".png", picture)[1])
+        write_json(folder / FRAMES_RECORD, record)
+    return record
+
+
+def prune(frames_dir, sources):
+    """Remove the folders made from videos that are no longer there."""
+    present = {source.video_id for source in sources}
+    for folder in list_frame_dirs(frames_dir):
+        if folder.name not in present:
+            shutil.rmtree(folder)
+
+
+def build_parser():
+    parser = make_parser(__doc__)
+    add_path(parser, "videos_dir")
+    add_frames_dir(parser)
+    parser.add_argument("--frames", type=positive, default=FRAMES_PER_VIDEO, help="per video (default: %(default)s)")
+    parser.add_argument(
+        "--max-side", type=positive, default=MAX_SIDE_PX, metavar="PX", help="of a saved frame (default: %(default)s)"
+    )
+    parser.add_argument("--prune", action="store_true", help="remove the frames of videos that are no longer there")
+    add_work_options(parser, TIMEOUT_S)
+    return parser
+
+
+def main(argv=None):
+    args = build_parser().parse_args(argv)
+    videos_dir, frames_dir, data_dir = require_videos_dir(args), frames_dir_of(args), data_root(args)
+    sources, problems = list_sources(videos_dir, data_dir)
+    if not sources and not problems:
+        stop(f"{videos_dir} holds no videos or photos")
+    if args.prune and frames_dir.is_dir():
+        prune(frames_dir, sources)
+    chosen = share_of(sources, [source.path.stat().st_size for source in sources], args.shard)
+    jobs = [Job(source, frames_dir, args.frames, args.max_side) for source in chosen[: args.limit]]
+    if args.shard[0] != 1:
+        problems = []  # the first shard reports what no shard can read
+    elif args.shard[1] > 1:
+        say(f"{STAGE}: shard {args.shard[0]} of {args.shard[1]}")
+    return work_through(STAGE, convert, jobs, args, data_dir, problems)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,308 @@
+"""Find the faces in every frame with MTCNN and cut them out.
+
+Reads   <frames>/<video_id>/ and its frames.json   (00_convert_video_to_image.py)
+Writes  <frames>/<video_id>/faces/<video_id>-000-00.png (frame, person) and faces.json; failed.csv
+Rerun   skips videos whose faces are complete and were found in the same frames with the same settings
+
+A face is kept at confidence >= 0.95. Its box grows by 30 % on every side. People are numbered from left to right and keep
+their number through the video; those seen in fewer than 3 frames come last.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from common.cli import (
+    add_frames_dir,
+    add_path,
+    add_work_options,
+    make_parser,
+    quiet_libraries,
+    require,
+    stop,
+    usable_cpus,
+)
+from common.constants import LANDMARK_NAMES, MARGIN, MIN_CONFIDENCE, PERSON_MIN_FRAMES
+from common.paths import FACES_RECORD, FRAMES_RECORD, data_root, digest, frames_dir_of, list_frame_dirs, share_of
+from common.pixels import read_image
+from common.records import InputError, new_directory, read_json, write_json
+from common.runner import work_through
+
+STAGE = "01a"
+TIMEOUT_S = 600  # per video
+DETECT_SIDE_PX = 640  # longer side of the copy that MTCNN sees: finds 98 % of the faces of 60 px and more
+MIN_DETECT_SIDE_PX = 32  # MTCNN's image pyramid fails on shorter sides
+SAME_PERSON_COST = 1.5  # above this a face is somebody new; see `match_cost`
+FAR_FACE_WIDTHS = 3.0  # farther apart counts no more
+COLOUR_BINS = 4  # per channel, for the histogram that tells people apart
+
+detector = None  # one per worker process, built by `build_detector`
+
+
+def grown_box(box_xywh, margin, width, height):
+    """Return the integer (x, y, w, h) of a box grown by `margin` of its size on every side, clipped to the frame."""
+    x, y, w, h = box_xywh
+    left, top = max(0, round(x - margin * w)), max(0, round(y - margin * h))
+    right, bottom = min(width, round(x + w + margin * w)), min(height, round(y + h + margin * h))
+    return left, top, right - left, bottom - top
+
+
+def match_cost(last, face):
+    """Return how unlike a face is to the last one seen of a person; 0 for the same place, size and colours.
+
+    Half the distance in face widths, plus the log size ratio, plus three times the difference of the colour histograms (0..1).
+    """
+    (x0, y0, w0, h0), (x1, y1, w1, h1) = last["box_xywh"], face["box_xywh"]
+    size_0, size_1 = (w0 + h0) / 2, (w1 + h1) / 2
+    distance = np.hypot(x1 + w1 / 2 - x0 - w0 / 2, y1 + h1 / 2 - y0 - h0 / 2) / ((size_0 + size_1) / 2)
+    colour = 0.5 * np.abs(last["colours"] - face["colours"]).sum()
+    return 0.5 * min(distance, FAR_FACE_WIDTHS) + abs(np.log(size_1 / size_0)) + 3 * colour
+
+
+def number_people(faces_by_frame):
+    """Return, for each frame's list of faces, the list of person numbers.
+
+    A face has `box_xywh` and `colours`, a histogram that sums to 1. Faces are matched to the people seen before, one to one
+    and cheapest in total (Hungarian method); a person missed in some frames is remembered. Numbers go from left to right.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    tracks = []  # each a list of (frame, position in the frame, face)
+    for frame, faces in enumerate(faces_by_frame):
+        assigned = {}
+        if tracks and faces:
+            costs = np.array([[match_cost(track[-1][2], face) for face in faces] for track in tracks])
+            pairs = zip(*linear_sum_assignment(np.minimum(costs, SAME_PERSON_COST)), strict=True)
+            assigned = {position: tracks[row] for row, position in pairs if costs[row, position] < SAME_PERSON_COST}
+        for position, face in enumerate(faces):
+            if position not in assigned:
+                tracks.append([])
+                assigned[position] = tracks[-1]
+            assigned[position].append((frame, position, face))
+    often = min(PERSON_MIN_FRAMES, max(map(len, tracks), default=0))
+
+    def left_to_right(track):
+        return len(track) < often, np.median([face["box_xywh"][0] + face["box_xywh"][2] / 2 for *_, face in track])
+
+    numbers = [[0] * len(faces) for faces in faces_by_frame]
+    for person, track in enumerate(sorted(tracks, key=left_to_right)):
+        for frame, position, _ in track:
+            numbers[frame][position] = person
+    return numbers
+
+
+def gpu_count():
+    """Return the number of NVIDIA GPUs this process may use, without importing TensorFlow."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
+    if not shutil.which("nvidia-smi"):
+        return 0
+    listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    return sum(line.startswith("GPU ") for line in listing.stdout.splitlines())
+
+
+def build_detector(threads, gpu_queue):
+    """Build this worker's MTCNN, on a GPU of its own where there is one, else on `threads` CPU threads."""
+    global detector
+    quiet_libraries()
+    if gpu_queue is not None:
+        gpu = gpu_queue.get()
+        gpu_queue.put(gpu)  # the next worker takes the next one, also after a crash
+    import tensorflow as tf
+    from mtcnn import MTCNN
+
+    device = "CPU:0"
+    if gpu_queue is not None and (gpus := tf.config.list_physical_devices("GPU")):
+        chosen = gpus[gpu % len(gpus)]
+        tf.config.set_visible_devices(chosen, "GPU")
+        tf.config.experimental.set_memory_growth(chosen, True)
+        device = "GPU:0"
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    detector = MTCNN(device=device)
+
+
+def shrunk_for_detection(frame_bgr):
+    """Return (uint8 RGB copy with a longer side of at most DETECT_SIDE_PX, its scale)."""
+    import cv2
+
+    scale = min(1.0, DETECT_SIDE_PX / max(frame_bgr.shape[:2]))
+    if scale < 1:
+        frame_bgr = cv2.resize(frame_bgr, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return np.ascontiguousarray(frame_bgr[..., ::-1]), scale
+
+
+def detect(frames_bgr):
+    """Return, for each uint8 BGR frame, the list of its faces: box_xywh, landmarks (5 x 2), confidence, in frame pixels.
+
+    Frames of one size are detected as one batch. mtcnn answers any failure with "no faces" for the whole batch, so
+    a batch without any face is looked at again frame by frame.
+    """
+    found = [[] for _ in frames_bgr]
+    batches = defaultdict(list)
+    for index, frame_bgr in enumerate(frames_bgr):
+        if min(frame_bgr.shape[:2]) > 0:
+            small_rgb, scale = shrunk_for_detection(frame_bgr)
+            if min(small_rgb.shape[:2]) >= MIN_DETECT_SIDE_PX:
+                batches[small_rgb.shape].append((index, small_rgb, scale))
+    for batch in batches.values():
+        rows = detect_batch([small_rgb for _, small_rgb, _ in batch])
+        if not any(map(len, rows)) and len(batch) > 1:
+            rows = [detect_batch([small_rgb])[0] for _, small_rgb, _ in batch]
+        for (index, _, scale), frame_rows in zip(batch, rows, strict=True):
+            height, width = frames_bgr[index].shape[:2]
+            found[index] = [as_face(row, scale, width, height) for row in frame_rows]
+            found[index] = [face for face in found[index] if face and face["confidence"] >= MIN_CONFIDENCE]
+    return found
+
+
+def detect_batch(images_rgb):
+    """Return MTCNN's float rows per image: x1, y1, x2, y2, confidence, five landmark x, five landmark y."""
+    rows = np.asarray(detector.detect_faces(images_rgb, box_format="xyxy", output_type="numpy"), dtype=float)
+    rows = rows.reshape(-1, 16)
+    return [rows[rows[:, 0] == index, 1:] for index in range(len(images_rgb))]
+
+
+def as_face(row, scale, width, height):
+    """Return one detector row as a face in pixels of the saved frame; None if nothing of it lies inside."""
+    left, top, right, bottom = row[:4] / scale
+    left, right = np.clip([left, right], 0, width)
+    top, bottom = np.clip([top, bottom], 0, height)
+    if right - left < 1 or bottom - top < 1:
+        return None
+    return {
+        "box_xywh": [round(float(value), 2) for value in (left, top, right - left, bottom - top)],
+        "landmarks": (row[5:15].reshape(2, 5).T / scale).round(2).tolist(),
+        "confidence": round(float(row[4]), 6),
+    }  # fmt: skip
+
+
+def colour_histogram(crop_bgr):
+    """Return the joint BGR histogram of a crop, flattened, sum 1."""
+    import cv2
+
+    bins = [COLOUR_BINS] * 3
+    return cv2.calcHist([crop_bgr], [0, 1, 2], None, bins, [0, 256] * 3).ravel() / crop_bgr[..., 0].size
+
+
+@dataclass(frozen=True)
+class Job:
+    """One video's frames to find faces in."""
+
+    path: Path  # its folder
+
+    @property
+    def target_dir(self):
+        return self.path / "faces"
+
+    def made_from(self):
+        return {
+            "frames_digest": digest(self.path / FRAMES_RECORD),
+            "detector": f"mtcnn, longer side {DETECT_SIDE_PX} px",
+            "min_confidence": MIN_CONFIDENCE,
+            "margin": MARGIN,
+        }
+
+    def is_ours(self):
+        return (self.target_dir / FACES_RECORD).is_file()
+
+    def finished(self):
+        record = read_json(self.target_dir / FACES_RECORD)
+        if not record or record["unreadable"] or record.get("made_from") != self.made_from():
+            return None
+        return record
+
+
+def crop_faces(job):
+    """Write the faces of one video and its faces.json; return that record. Raises InputError, OutputError."""
+    import cv2
+
+    frames_record = read_json(job.path / FRAMES_RECORD)
+    if not frames_record:
+        raise InputError(f"{FRAMES_RECORD} is not readable; delete the folder and run 00_convert_video_to_image.py")
+    video_id, made_from = frames_record["video_id"], job.made_from()
+    frames, pictures, unreadable = [], [], []
+    for number, frame in enumerate(frames_record["frames"]):
+        picture = read_image(job.path / frame["file"])
+        if picture is None:
+            unreadable.append(frame["file"])
+        else:
+            frames.append((number, frame))
+            pictures.append(picture)
+    if not pictures:
+        raise InputError("none of its frames is readable; delete the folder and run 00_convert_video_to_image.py")
+    found = detect(pictures)
+    for picture, faces in zip(pictures, found, strict=True):
+        for face in faces:
+            face["crop_xywh"] = grown_box(face["box_xywh"], MARGIN, picture.shape[1], picture.shape[0])
+            x, y, w, h = face["crop_xywh"]
+            face["crop"] = picture[y : y + h, x : x + w]
+            face["colours"] = colour_histogram(face["crop"])
+    rows, images = [], {}
+    for (number, frame), faces, people in zip(frames, found, number_people(found), strict=True):
+        for person, face in sorted(zip(people, faces, strict=True), key=lambda pair: pair[0]):
+            name = f"{video_id}-{number:03d}-{person:02d}.png"
+            images[name] = cv2.imencode(".png", face["crop"])[1].tobytes()
+            rows.append({
+                "file": name, "frame": number, "frame_s": frame["time_s"], "person": person,
+                "confidence": face["confidence"], "box_xywh": face["box_xywh"], "crop_xywh": list(face["crop_xywh"]),
+                "landmarks": face["landmarks"], "face_px": round(max(face["box_xywh"][2:]) / frames_record["scale"], 1),
+                "digest": digest(images[name]),
+            })  # fmt: skip
+    record = {
+        "video_id": video_id, "made_from": made_from, "frames_read": len(pictures), "unreadable": unreadable,
+        "warnings": [f"{name} is not readable; run 00_convert_video_to_image.py --force" for name in unreadable],
+        "reason": None if rows else f"no face of confidence >= {MIN_CONFIDENCE} in {len(pictures)} frames",
+        "landmark_names": LANDMARK_NAMES, "faces": rows,
+        "counts": {"frames": len(pictures), "faces": len(rows), "without a face": 0 if rows else 1},
+    }  # fmt: skip
+    with new_directory(job.target_dir) as folder:
+        for name, data in images.items():
+            (folder / name).write_bytes(data)
+        write_json(folder / FACES_RECORD, record)
+    return record
+
+
+def build_parser():
+    parser = make_parser(__doc__)
+    add_path(parser, "videos_dir")
+    add_frames_dir(parser)
+    add_work_options(parser, TIMEOUT_S, workers=gpu_count() or len(usable_cpus()))
+    return parser
+
+
+def main(argv=None):
+    args = build_parser().parse_args(argv)
+    frames_dir = frames_dir_of(args)
+    require(frames_dir, "it would hold a folder of frames per video", "00_convert_video_to_image.py")
+    folders = list_frame_dirs(frames_dir)
+    if not folders:
+        stop(f"{frames_dir} holds no folder with a {FRAMES_RECORD}. Run 00_convert_video_to_image.py first.")
+    sizes = [sum(entry.stat().st_size for entry in os.scandir(folder) if entry.is_file()) for folder in folders]
+    jobs = [Job(folder) for folder in share_of(folders, sizes, args.shard)[: args.limit]]
+    workers = min(args.workers, len(jobs)) or 1
+    initargs = (max(1, len(usable_cpus()) // workers), gpu_queue(gpu_count()))
+    return work_through(STAGE, crop_faces, jobs, args, data_root(args), (), build_detector, initargs)
+
+
+def gpu_queue(gpus):
+    """Return a queue that hands out GPU numbers in turn to the workers, or None without a GPU."""
+    if not gpus:
+        return None
+    import multiprocessing
+
+    queue = multiprocessing.get_context("spawn").Queue()
+    for number in range(gpus):
+        queue.put(number)
+    return queue
+
+
+if __name__ == "__main__":
+    sys.exit(main())

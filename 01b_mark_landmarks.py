@@ -1,0 +1,115 @@
+"""Draw the five facial landmarks of every face as red points.
+
+Reads   <frames>/<video_id>/faces/: faces.json and the crops beside it   (01a_crop_faces_mtcnn.py)
+Writes  <frames>/<video_id>/marked_faces/, the same file names, and marked_faces.json
+Rerun   skips videos whose marks are complete and were drawn on the same faces
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.cli import add_frames_dir, add_path, add_work_options, make_parser, require, stop
+from common.paths import FACES_RECORD, MARKS_RECORD, data_root, digest, frames_dir_of, list_frame_dirs, share_of
+from common.pixels import read_image
+from common.records import InputError, new_directory, read_json, write_json
+from common.runner import work_through
+
+STAGE = "01b"
+TIMEOUT_S = 120  # per video
+RADIUS_PER_WIDTH = 40  # a point's radius is the crop's width over this
+RED_BGR = (0, 0, 255)
+
+
+def mark(face_bgr, landmarks):
+    """Return a copy of the uint8 face (h, w, 3) with a red disc on each (x, y) of `landmarks`, in crop pixels."""
+    import cv2
+
+    radius = max(1, face_bgr.shape[1] // RADIUS_PER_WIDTH)
+    marked = face_bgr.copy()
+    for x, y in landmarks:
+        cv2.circle(marked, (round(x), round(y)), radius, RED_BGR, thickness=-1)
+    return marked
+
+
+def landmarks_in_crop(face):
+    """Return a face's landmarks of faces.json, in frame pixels, as [x, y] in pixels of its crop."""
+    left, top = face["crop_xywh"][:2]
+    return [[round(x - left, 2), round(y - top, 2)] for x, y in face["landmarks"]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One video's faces to mark."""
+
+    path: Path  # the video's folder
+
+    @property
+    def faces_dir(self):
+        return self.path / "faces"
+
+    @property
+    def target_dir(self):
+        return self.path / "marked_faces"
+
+    def made_from(self):
+        return {"faces_digest": digest(self.faces_dir / FACES_RECORD), "radius_per_width": RADIUS_PER_WIDTH}
+
+    def is_ours(self):
+        return (self.target_dir / MARKS_RECORD).is_file()
+
+    def finished(self):
+        record = read_json(self.target_dir / MARKS_RECORD)
+        if not record or record["warnings"] or record["made_from"] != self.made_from():
+            return None
+        return record
+
+
+def mark_faces(job):
+    """Write the marked faces of one video; return the record. Raises InputError, OutputError."""
+    import cv2
+
+    faces_record = read_json(job.faces_dir / FACES_RECORD)
+    if not faces_record:
+        raise InputError(f"{FACES_RECORD} is not readable; delete its folder and run 01a_crop_faces_mtcnn.py")
+    images, unreadable = {}, []
+    for face in faces_record["faces"]:
+        face_bgr = read_image(job.faces_dir / face["file"])
+        if face_bgr is None:
+            unreadable.append(face["file"])
+        else:
+            images[face["file"]] = cv2.imencode(".png", mark(face_bgr, landmarks_in_crop(face)))[1].tobytes()
+    record = {
+        "made_from": job.made_from(),
+        "digests": {name: digest(data) for name, data in images.items()},
+        "warnings": [f"{name} is not readable; run 01a_crop_faces_mtcnn.py --force" for name in unreadable],
+        "counts": {"faces marked": len(images)},
+    }
+    with new_directory(job.target_dir) as folder:
+        for name, data in images.items():
+            (folder / name).write_bytes(data)
+        write_json(folder / MARKS_RECORD, record)
+    return record
+
+
+def build_parser():
+    parser = make_parser(__doc__)
+    add_path(parser, "videos_dir")
+    add_frames_dir(parser)
+    add_work_options(parser, TIMEOUT_S)
+    return parser
+
+
+def main(argv=None):
+    args = build_parser().parse_args(argv)
+    frames_dir = frames_dir_of(args)
+    require(frames_dir, "it would hold a folder of faces per video", "01a_crop_faces_mtcnn.py")
+    folders = [folder for folder in list_frame_dirs(frames_dir) if (folder / "faces" / FACES_RECORD).is_file()]
+    if not folders:
+        stop(f"no folder below {frames_dir} holds faces/{FACES_RECORD}. Run 01a_crop_faces_mtcnn.py first.")
+    folders = share_of(folders, [1] * len(folders), args.shard)
+    return work_through(STAGE, mark_faces, [Job(folder) for folder in folders[: args.limit]], args, data_root(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

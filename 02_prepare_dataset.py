@@ -1,0 +1,245 @@
+"""Build the balanced dataset and split it, so that no video, and no fake and its original, is in two sets.
+
+Reads   <frames>/<video_id>/faces/ (or marked_faces/) and every metadata.json below <videos>   (01a_crop_faces_mtcnn.py)
+Writes  prepared_dataset/{real,fake}/, split_dataset/{train,val,test}/{real,fake}/, split_dataset/split.csv
+Rerun   does nothing if the faces, labels and options are the same; else the old dataset stays until the new one is complete
+
+Exit status 2 if a group is in two sets, or if a set lacks a class.
+"""
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections import Counter, defaultdict
+from statistics import median
+
+from common.cli import add_frames_dir, add_path, make_parser, positive, require, require_videos_dir, say, stop
+from common.constants import CLASS_NAMES, FACE_KINDS, FAKE, REAL, SPLITS
+from common.labels import Entry, load_videos
+from common.paths import MARKS_RECORD, SPLIT_RECORD, SPLIT_TABLE, data_root, digest, frames_dir_of, locate
+from common.records import InputError, OutputError, new_directory, read_json, write_csv, write_json
+from common.runner import list_messages
+
+STAGE = "02"
+CUTS_PERCENT = (80, 90)  # of the faces of the rarer class: training ends at the first, validation at the second
+UNUSUALLY_LARGE = 2  # times the median group; keeps groups of ordinary size divisible over small datasets
+COLUMNS = (
+    "file", "video_id", "filename", "group", "person", "frame", "frame_s", "face_px", "landmarks", "confidence",
+    "label", "split", "digest",
+)  # fmt: skip
+
+
+def split_groups(sizes):
+    """Return {group: split} for `sizes`, {group: faces of the rarer class}.
+
+    Groups go in alphabetical order, cut where 80 % and 90 % of the faces are reached. A group is never divided. One larger than a
+    part's share (10 % of the faces, and unusual: twice the median group) goes to training.
+    """
+    total = sum(sizes.values())
+    usual = median([size for size in sizes.values() if size] or [0])
+    share = max(total * (100 - CUTS_PERCENT[1]) / 100, UNUSUALLY_LARGE * usual)
+    large = {group for group, size in sizes.items() if size > share}
+    splits, reached = {}, sum(sizes[group] for group in large)
+    for group in sorted(sizes):
+        if group in large:
+            splits[group] = "train"
+            continue
+        passed = sum(100 * reached >= cut * total for cut in CUTS_PERCENT) if total else 0
+        splits[group] = SPLITS[passed]
+        reached += sizes[group]
+    return splits
+
+
+def balance(rows):
+    """Return the rows with equally many of each label: the last, alphabetically, of the larger class are left out.
+
+    So few videos of that class remain but each keeps its frames; at most one stays partial.
+    """
+    counts = Counter(row["label"] for row in rows)
+    room = dict.fromkeys(counts, min(counts[FAKE], counts[REAL]))
+    kept = []
+    for row in sorted(rows, key=lambda row: (row["video_id"], row["frame"], row["person"])):
+        if room[row["label"]] > 0:
+            room[row["label"]] -= 1
+            kept.append(row)
+    return kept
+
+
+def is_bystander(face, entry):
+    """Tell whether a face of a fake video is another person than the one that metadata.json says was altered."""
+    return entry.label == FAKE and entry.altered_person is not None and face["person"] != entry.altered_person
+
+
+def face_rows(videos, splits, face_kind):
+    """Return the rows of split.csv, before balancing, and {file name: path of the crop}."""
+    rows, paths = [], {}
+    for video in videos:
+        split = splits[video.group]
+        marks = None
+        if face_kind == "marked_faces":
+            marks = read_json(video.folder / face_kind / MARKS_RECORD) or {"digests": {}}
+        for face in video.faces:
+            if split != "test" and is_bystander(face, video.entry):
+                continue
+            if marks is not None and face["file"] not in marks["digests"]:
+                continue
+            left, top = face["crop_xywh"][:2]
+            paths[face["file"]] = video.folder / face_kind / face["file"]
+            rows.append({
+                "file": face["file"], "video_id": video.video_id, "filename": video.filename, "group": video.group,
+                "person": face["person"], "frame": face["frame"], "frame_s": face["frame_s"], "face_px": face["face_px"],
+                "landmarks": json.dumps([[round(x - left, 1), round(y - top, 1)] for x, y in face["landmarks"]]),
+                "confidence": face["confidence"], "label": video.label, "split": split,
+                "digest": marks["digests"][face["file"]] if marks is not None else face["digest"],
+            })  # fmt: skip
+    return rows, paths
+
+
+def link_or_copy(source, target):
+    """Hard-link a file, or copy it where the file system does not allow links. The crops are never rewritten in place."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def read_back(split_dir, group_of):
+    """Recompute from the file names on disk: {split: Counter of labels} and the groups found in more than one split."""
+    counts, seen = {}, defaultdict(set)
+    for split in SPLITS:
+        counts[split] = Counter()
+        for label, name in enumerate(CLASS_NAMES):
+            for file in sorted(os.listdir(split_dir / split / name)):
+                counts[split][label] += 1
+                seen[group_of[file.rsplit("-", 2)[0]]].add(split)
+    return counts, sorted(group for group, splits in seen.items() if len(splits) > 1)
+
+
+def write_dataset(rows, paths, record, split_dir, prepared_dir, group_of):
+    """Write both folders under temporary names, check them as read back from disk, then put them in place."""
+    with new_directory(split_dir) as new_split, new_directory(prepared_dir) as new_prepared:
+        for name in CLASS_NAMES:
+            (new_prepared / name).mkdir()
+            for split in SPLITS:
+                (new_split / split / name).mkdir(parents=True)
+        for row in rows:
+            name, source = CLASS_NAMES[row["label"]], paths[row["file"]]
+            link_or_copy(source, new_prepared / name / row["file"])
+            link_or_copy(source, new_split / row["split"] / name / row["file"])
+        counts, leaks = read_back(new_split, group_of)
+        if leaks:
+            raise InputError(f"{len(leaks)} groups are in two sets, the first is {leaks[0]}; nothing was written")
+        placed = [{**row, "file": f"{row['split']}/{CLASS_NAMES[row['label']]}/{row['file']}"} for row in rows]
+        write_csv(new_split / SPLIT_TABLE, COLUMNS, placed)
+        write_json(new_split / SPLIT_RECORD, record)
+        write_json(new_prepared / SPLIT_RECORD, record)
+    return counts
+
+
+def refuse_own_folder(folder):
+    """Stop if `folder` holds something that this script did not make: it would be replaced."""
+    if folder.exists() and not (folder / SPLIT_RECORD).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        stop(f"{folder} exists and was not made by this script; move it away or name another folder")
+
+
+def check_parts(rows, real_only):
+    """Stop with the counts if a set lacks a class that it needs."""
+    counts = Counter((row["split"], row["label"]) for row in rows)
+    needed = (REAL,) if real_only else (FAKE, REAL)
+    if all(counts[split, label] for split in SPLITS for label in needed):
+        return
+    table = "; ".join(
+        f"{split}: " + ", ".join(f"{counts[split, label]} {CLASS_NAMES[label]}" for label in needed) for split in SPLITS
+    )
+    stop(f"a set lacks a class ({table} faces). More videos, from more people, are needed; nothing was written")
+
+
+def unlabelled_as_real(videos):
+    """Keep the videos not labelled fake; treat those without a label as real (for --real-only)."""
+    for video in videos:
+        video.entry = video.entry or Entry(video.filename, REAL)
+    return [video for video in videos if video.label == REAL]
+
+
+def build_parser():
+    parser = make_parser(__doc__)
+    add_path(parser, "videos_dir")
+    add_frames_dir(parser)
+    add_path(parser, "prepared_dir")
+    add_path(parser, "split_dir")
+    parser.add_argument("--faces", choices=FACE_KINDS, default="faces", help="which crops (default: %(default)s)")
+    parser.add_argument("--real-only", action="store_true", help="real faces only, no balance; no labels are needed")
+    parser.add_argument("--limit", type=positive, metavar="N", help="try the first N videos only")
+    parser.add_argument("--force", action="store_true", help="build it again even if nothing has changed")
+    return parser
+
+
+def main(argv=None):
+    args, started = build_parser().parse_args(argv), time.monotonic()
+    videos_dir, frames_dir = require_videos_dir(args), frames_dir_of(args)
+    split_dir, prepared_dir = locate(args, "split_dir"), locate(args, "prepared_dir")
+    require(frames_dir, "it would hold a folder of faces per video", "00_convert_video_to_image.py")
+    refuse_own_folder(split_dir)
+    refuse_own_folder(prepared_dir)
+    videos, problems = load_videos(videos_dir, frames_dir, data_root(args))
+    list_messages(STAGE, "failed", [tuple(line.split(": ", 1)) for line in problems])
+    videos = videos[: args.limit]
+    unlabelled = sum(video.entry is None for video in videos)
+    videos = unlabelled_as_real(videos) if args.real_only else [video for video in videos if video.entry]
+    if not any(video.faces for video in videos):
+        if unlabelled and not args.real_only:
+            stop(f"no video with a face has a label: {videos_dir}/metadata.json is missing or names none of them")
+        stop(f"no faces below {frames_dir}. Run 01a_crop_faces_mtcnn.py first.")
+    if args.faces == "marked_faces" and not any(
+        (video.folder / "marked_faces" / MARKS_RECORD).exists() for video in videos
+    ):
+        stop(f"no marked faces below {frames_dir}. Run 01b_mark_landmarks.py first.")
+
+    faces_of_label = Counter()
+    for video in videos:
+        faces_of_label[video.label] += len(video.faces)
+    rarer = REAL if args.real_only else min((FAKE, REAL), key=lambda label: faces_of_label[label])
+    sizes = Counter({video.group: 0 for video in videos})
+    for video in videos:
+        sizes[video.group] += len(video.faces) * (video.label == rarer)
+    splits = split_groups(sizes)
+    rows, paths = face_rows(videos, splits, args.faces)
+    check_parts(rows, args.real_only)
+    kept = (
+        rows
+        if args.real_only
+        else [row for split in SPLITS for row in balance([r for r in rows if r["split"] == split])]
+    )
+    faceless = [
+        {"video_id": video.video_id, "filename": video.filename, "group": video.group, "label": video.label,
+         "split": splits[video.group], "reason": video.reason}
+        for video in videos if not video.faces
+    ]  # fmt: skip
+    key = json.dumps([[row[column] for column in COLUMNS] for row in kept], sort_keys=True)
+    record = {"faces": args.faces, "real_only": args.real_only, "digest": digest(key.encode()), "faceless": faceless}
+    if args.force or any(read_json(folder / SPLIT_RECORD) != record for folder in (split_dir, prepared_dir)):
+        try:
+            write_dataset(
+                kept, paths, record, split_dir, prepared_dir, {video.video_id: video.group for video in videos}
+            )
+        except (InputError, OutputError) as error:
+            stop(str(error))
+        state = ""
+    else:
+        state = ", unchanged"
+    counts = Counter((row["split"], row["label"]) for row in kept)
+    parts = [f"{split} {counts[split, REAL]} real + {counts[split, FAKE]} fake" for split in SPLITS]
+    if unlabelled and not args.real_only:
+        say(f"{STAGE}: {unlabelled} videos without a label were left out")
+    groups = len({row["group"] for row in kept})
+    say(
+        f"{STAGE}: {len(videos)} videos, {groups} groups; faces: {', '.join(parts)}{state}; "
+        f"{len(problems)} failed, {time.monotonic() - started:.0f} s"
+    )
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""What happens to a video on the internet, done to a face: all functions take and give uint8 RGB (h, w, 3)."""
+
+import numpy as np
+
+MAX_ROTATION_DEG = 10
+ZOOM = (0.9, 1.15)
+BRIGHTNESS = 30  # grey levels, either way
+CONTRAST = (0.75, 1.3)
+SATURATION = (0.6, 1.4)
+JPEG_QUALITY = (30, 95)
+SMALLEST_SCALE = 0.35  # downscale and back
+BLUR_SIGMA_PX = (0.4, 1.6)
+NOISE_SIGMA = (1.0, 8.0)  # grey levels
+CHANCES = {
+    "flip": 0.5, "rotate_zoom": 0.5, "colour": 0.5, "downscale": 0.25, "blur": 0.15, "noise": 0.2, "jpeg": 0.4,
+}  # fmt: skip
+
+
+def flip(face_rgb, rng):
+    return face_rgb[:, ::-1]
+
+
+def rotate_zoom(face_rgb, rng):
+    """Rotate and zoom a little around the centre; the border is mirrored."""
+    import cv2
+
+    height, width = face_rgb.shape[:2]
+    angle, zoom = rng.uniform(-MAX_ROTATION_DEG, MAX_ROTATION_DEG), rng.uniform(*ZOOM)
+    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), angle, zoom)
+    return cv2.warpAffine(face_rgb, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+
+
+def colour(face_rgb, rng):
+    """Change brightness, contrast and saturation."""
+    import cv2
+
+    contrast, brightness = rng.uniform(*CONTRAST), rng.uniform(-BRIGHTNESS, BRIGHTNESS)
+    levels = np.clip((np.arange(256) - 127.5) * contrast + 127.5 + brightness, 0, 255).astype(np.uint8)
+    changed = cv2.LUT(face_rgb, levels)
+    grey = cv2.cvtColor(cv2.cvtColor(changed, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    saturation = rng.uniform(*SATURATION)
+    return cv2.addWeighted(changed, saturation, grey, 1 - saturation, 0)
+
+
+def downscale(face_rgb, rng):
+    """Shrink and enlarge again, as when a small video is shown large."""
+    import cv2
+
+    height, width = face_rgb.shape[:2]
+    scale = rng.uniform(SMALLEST_SCALE, 1.0)
+    small = cv2.resize(
+        face_rgb, (max(8, round(width * scale)), max(8, round(height * scale))), interpolation=cv2.INTER_AREA
+    )
+    return cv2.resize(small, (width, height), interpolation=(cv2.INTER_LINEAR, cv2.INTER_CUBIC)[rng.integers(2)])
+
+
+def blur(face_rgb, rng):
+    import cv2
+
+    return cv2.GaussianBlur(face_rgb, (0, 0), rng.uniform(*BLUR_SIGMA_PX))
+
+
+def noise(face_rgb, rng):
+    """Add Gaussian sensor noise."""
+    sigma = rng.uniform(*NOISE_SIGMA)
+    added = face_rgb + sigma * rng.standard_normal(face_rgb.shape, np.float32)
+    return np.clip(added + 0.5, 0, 255).astype(np.uint8)
+
+
+def jpeg(face_rgb, rng):
+    """Compress and decompress as JPEG."""
+    import cv2
+
+    quality = int(rng.integers(JPEG_QUALITY[0], JPEG_QUALITY[1] + 1))
+    data = cv2.imencode(".jpg", face_rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+
+STEPS = {
+    "flip": flip, "rotate_zoom": rotate_zoom, "colour": colour, "downscale": downscale, "blur": blur, "noise": noise,
+    "jpeg": jpeg,
+}  # fmt: skip
+
+
+def augment(face_rgb, rng):
+    """Return a changed copy of a uint8 RGB face (h, w, 3): each step happens with its chance, in the order of STEPS."""
+    for name, step in STEPS.items():
+        if rng.random() < CHANCES[name]:
+            face_rgb = step(np.ascontiguousarray(face_rgb), rng)
+    return np.ascontiguousarray(face_rgb)

@@ -1,0 +1,125 @@
+"""The options and messages that the scripts have in common."""
+
+import argparse
+import logging
+import os
+import sys
+import warnings
+
+from common.constants import SEED
+from common.paths import DATA_DIR_VARIABLE, DEFAULT_NAMES, locate
+
+OPTION_HELP = {
+    "videos_dir": "folder of videos and photos, or one such file",
+    "prepared_dir": "the balanced faces, in real/ and fake/",
+    "split_dir": "the balanced faces, in train/, val/ and test/",
+    "checkpoint_dir": "where the best weights and their record are kept",
+    "predictions": "scores per face, JSON Lines",
+    "output_dir": "where the results go",
+}
+
+
+def make_parser(doc):
+    """Return a parser whose help text is the script's docstring, with --data-dir."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--data-dir", metavar="DIR", help=f"data root (default: ${DATA_DIR_VARIABLE}, else the folder of this script)"
+    )
+    return parser
+
+
+def add_path(parser, option):
+    """Add `--videos-dir` and the like, with its default below the data root named in the help."""
+    name = DEFAULT_NAMES[option]
+    parser.add_argument(
+        f"--{option.replace('_', '-')}", metavar="PATH", help=f"{OPTION_HELP[option]} (default: DATA_DIR/{name})"
+    )
+
+
+def add_frames_dir(parser):
+    parser.add_argument(
+        "--frames-dir", metavar="DIR", help="where the per-video folders are (default: beside the videos)"
+    )
+
+
+def add_seed(parser):
+    parser.add_argument("--seed", type=int, default=SEED, help="the only source of randomness (default: %(default)s)")
+
+
+def add_work_options(parser, timeout_s, workers=None):
+    """Add what 00, 01a and 01b share: --workers, --shard, --limit, --force, --timeout."""
+    workers = workers or len(usable_cpus())
+    parser.add_argument(
+        "--workers", type=positive, default=workers, metavar="N", help="processes (default: %(default)s)"
+    )
+    parser.add_argument("--shard", type=shard, default=(1, 1), metavar="I/N", help="do the I-th of N shares only")
+    parser.add_argument("--limit", type=positive, metavar="N", help="try the first N videos only")
+    parser.add_argument("--force", action="store_true", help="redo what is complete")
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=timeout_s,
+        metavar="S",
+        help="seconds one video may take (default: %(default)g)",
+    )
+
+
+def usable_cpus():
+    """Return the CPUs this process may use, by affinity where the system knows it."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def positive(text):
+    """Parse an integer of at least 1 (argparse type)."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return number
+
+
+def shard(text):
+    """Parse `I/N` with 1 <= I <= N (argparse type)."""
+    try:
+        number, count = (int(part) for part in text.split("/"))
+    except ValueError:
+        number, count = 0, 0
+    if not 1 <= number <= count:
+        raise argparse.ArgumentTypeError(f"{text!r} is not I/N with 1 <= I <= N, for example 2/16")
+    return number, count
+
+
+def require(path, what, made_by):
+    """Stop with one line and status 2 unless `path` exists: it names the path and the script to run."""
+    if not path.exists():
+        stop(f"{path} does not exist: {what}. Run {made_by} first.")
+
+
+def require_videos_dir(args):
+    """Return the videos directory (or file), or stop with status 2 if there is none."""
+    videos_dir = locate(args, "videos_dir")
+    if not videos_dir.exists():
+        stop(f"{videos_dir} does not exist: put your videos there, or name their folder with --videos-dir")
+    return videos_dir
+
+
+def stop(message):
+    """Print one line and end with status 2: the script could not run."""
+    say(f"error: {message}")
+    raise SystemExit(2)
+
+
+def say(message):
+    """Print one line for people to read; standard output stays free for results."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def quiet_libraries():
+    """Silence the start-up noise of TensorFlow and its friends; call before importing them."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"keras|tensorflow|efficientnet")

@@ -1,0 +1,29 @@
+"""Numbers and names that several scripts must agree on."""
+
+FRAMES_PER_VIDEO = 11
+MAX_SIDE_PX = 960  # saved frames are shrunk to this longer side, never enlarged
+MIN_CONFIDENCE = 0.95  # a face that MTCNN is less sure of is not used, also when it is the only one
+MARGIN = 0.30  # of the box's width and height, added on every side of a face
+SEED = 2020
+
+CLASS_NAMES = ("fake", "real")  # the label is the index: 0 fake, 1 real
+FAKE, REAL = 0, 1
+THRESHOLD = 0.5  # a verdict is REAL when score = P(real) is at least this; there is no other threshold
+CANNOT_JUDGE = "CANNOT JUDGE"
+FACE_KINDS = ("faces", "marked_faces")
+SPLITS = ("train", "val", "test")
+LANDMARK_NAMES = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")  # as seen in the picture
+PERSON_MIN_FRAMES = 3  # someone seen in fewer frames is a passer-by or a false alarm
+
+VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+UNSUPPORTED_SUFFIXES = (
+    ".heic", ".heif", ".avif", ".gif", ".tif", ".tiff", ".bmp",
+    ".wmv", ".flv", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".3gp", ".ogv",
+)  # fmt: skip
+MAX_PIXELS = 2**26  # 67 million: 8K video is 33 million, larger claims come from damaged or hostile headers
+TEMPORARY_PREFIX = "."
+
+BACKBONES = tuple(f"B{number}" for number in range(8))
+DEFAULT_INPUT_SIZE = 128  # px
+PIXEL_PREPARATION = "RGB, resized to a square, /255, minus the ImageNet mean, divided by its standard deviation"

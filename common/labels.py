@@ -1,0 +1,177 @@
+"""What metadata.json says of each video: its label, its original, its group; and the faces found in it."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from common.constants import FAKE, REAL
+from common.paths import (
+    FACES_RECORD,
+    FRAMES_RECORD,
+    METADATA,
+    list_frame_dirs,
+    list_sources,
+    normal_name,
+    video_id_of,
+    walk_inputs,
+)
+from common.records import failures, read_json
+
+LABELS = {"FAKE": FAKE, "REAL": REAL}
+
+
+@dataclass
+class Entry:
+    """One video of a metadata.json. `original` and `filename` are paths below the videos directory, or None."""
+
+    filename: str
+    label: int
+    original: str | None = None
+    group: str | None = None
+    altered_person: int | None = None
+
+
+@dataclass
+class Video:
+    """One video and what is known of it. `reason` says why there are no faces."""
+
+    video_id: str
+    filename: str
+    folder: Path
+    faces: list = field(default_factory=list)
+    reason: str | None = None
+    entry: Entry | None = None
+    group: str | None = None
+
+    @property
+    def label(self):
+        return self.entry.label if self.entry else None
+
+
+def leaves_directory(name):
+    """Tell whether a name in metadata.json is absolute or climbs out of its folder: such a name is refused."""
+    return PurePosixPath(name).is_absolute() or PureWindowsPath(name).anchor != "" or ".." in PurePosixPath(name).parts
+
+
+def parse_entry(folder, name, fields):
+    """Return the Entry of one item of a metadata.json in `folder` (relative, `` or `part/`); raises ValueError in words."""
+    if leaves_directory(name):
+        raise ValueError("the name is absolute or leaves the videos directory; refused")
+    if not isinstance(fields, dict) or "label" not in fields:
+        raise ValueError('has no "label"')
+    label = LABELS.get(str(fields["label"]).upper())
+    if label is None:
+        raise ValueError(f"has the label {fields['label']!r}; it must be REAL or FAKE")
+    original, person = fields.get("original"), fields.get("altered_person")
+    if original is not None and (not isinstance(original, str) or leaves_directory(original)):
+        raise ValueError(f"has the original {original!r}, which is not a name inside the videos directory; refused")
+    if person is not None and (isinstance(person, bool) or not isinstance(person, int) or person < 0):
+        raise ValueError(f"has the altered_person {person!r}; it must be a number counted from the left, from 0")
+    group = fields.get("group")
+    return Entry(
+        folder + name, label, folder + original if original else None, None if group is None else str(group), person
+    )
+
+
+def unique_items(pairs):
+    """Return the pairs of a JSON object as a dict; a name given twice raises ValueError."""
+    items = dict(pairs)
+    if len(items) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f'names "{next(name for name in names if names.count(name) > 1)}" twice')
+    return items
+
+
+def read_metadata(videos_dir):
+    """Read every metadata.json below `videos_dir`.
+
+    Returns ({video_id: Entry}, problems): each problem is a line that names the file and the item it is about.
+    """
+    videos_dir = Path(videos_dir)
+    root = videos_dir.parent if videos_dir.is_file() else videos_dir
+    paths = [root / METADATA] if videos_dir.is_file() else walk_inputs(videos_dir, set(), set())
+    entries, problems = {}, []
+    for path in paths:
+        if path.name != METADATA or not path.is_file():
+            continue
+        try:
+            items = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique_items)
+            if not isinstance(items, dict):
+                raise ValueError("is not an object of file names")
+        except (OSError, ValueError) as error:
+            problems.append(f"{path}: cannot be used: {error}")
+            continue
+        folder = path.parent.relative_to(root).as_posix()
+        folder = "" if folder == "." else f"{folder}/"
+        for name, fields in sorted(items.items()):
+            try:
+                entry = parse_entry(folder, name, fields)
+            except ValueError as error:
+                problems.append(f'{path}: "{name}" {error}')
+                continue
+            entries[video_id_of(entry.filename)] = entry
+    return entries, problems
+
+
+def find_groups(entries, video_ids):
+    """Return {video_id: group}: connected through `original` (present or not) and the metadata key `group`.
+
+    A group is named after the alphabetically first video in it.
+    """
+    parent = {}
+
+    def root_of(node):
+        parent.setdefault(node, node)
+        while parent[node] != node:
+            parent[node] = parent[parent[node]]
+            node = parent[node]
+        return node
+
+    for video_id in sorted({*video_ids, *entries}):
+        node = root_of(("video", video_id))
+        entry = entries.get(video_id)
+        links = [("video", video_id_of(entry.original))] if entry and entry.original else []
+        links += [("group", normal_name(entry.group))] if entry and entry.group is not None else []
+        for link in links:
+            parent[root_of(link)] = root_of(node)
+    names = {}
+    for kind, name in sorted(parent):
+        if kind == "video":
+            names.setdefault(root_of((kind, name)), name)
+    return {video_id: names[root_of(("video", video_id))] for video_id in video_ids}
+
+
+def load_videos(videos_dir, frames_dir, data_dir):
+    """Gather every video that is an input or has a folder of frames, with its faces, label and group.
+
+    Returns (videos sorted by video_id, metadata problems).
+    """
+    videos_dir, frames_dir = Path(videos_dir), Path(frames_dir)
+    entries, problems = read_metadata(videos_dir) if videos_dir.exists() else ({}, [])
+    failed = {record["path"]: record["reason"] for record in failures(data_dir)}
+    videos = {}
+    sources = list_sources(videos_dir, data_dir)[0] if videos_dir.exists() else []
+    for source in sources:
+        folder = frames_dir / source.video_id
+        reason = failed.get(str(source.path.absolute()), "was not processed; run 00_convert_video_to_image.py")
+        videos[source.video_id] = Video(source.video_id, source.filename, folder, reason=reason)
+    folders = [] if not frames_dir.is_dir() else list_frame_dirs(frames_dir)
+    if videos_dir.is_file():
+        folders = [folder for folder in folders if folder.name in videos]
+    for folder in folders:
+        frames_record = read_json(folder / FRAMES_RECORD)
+        if not frames_record:
+            continue
+        video = videos.setdefault(folder.name, Video(folder.name, frames_record["made_from"]["filename"], folder))
+        faces_record = read_json(folder / "faces" / FACES_RECORD)
+        if faces_record:
+            video.faces, video.reason = faces_record["faces"], faces_record["reason"]
+        else:
+            failure = failed.get(str(folder.absolute()))
+            video.reason = failure or "its faces were not looked for; run 01a_crop_faces_mtcnn.py"
+    groups = find_groups(entries, videos)
+    for video_id, video in videos.items():
+        video.entry, video.group = entries.get(video_id), groups[video_id]
+    missing = [entry.filename for video_id, entry in entries.items() if video_id not in videos]
+    problems += [f'{videos_dir}: "{filename}" is in {METADATA}, but not there' for filename in sorted(missing)]
+    return [videos[video_id] for video_id in sorted(videos)], problems

@@ -1,0 +1,68 @@
+"""Scores per face: computing them, and the JSON Lines file that hands them on."""
+
+import csv
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from common.paths import SPLIT_TABLE
+from common.pixels import load_faces, normalise
+from common.records import write_atomic
+from common.runner import progress
+
+FIELDS = (
+    "video_id", "filename", "group", "split", "frame", "frame_s", "person", "file", "confidence", "face_px", "label", "score",
+)  # fmt: skip
+CHUNK = 512  # faces decoded ahead while the network works on the chunk before
+BATCH = 64
+
+
+def read_split(split_dir):
+    """Return {split: rows of split.csv} with label as a number and `path` added."""
+    with open(split_dir / SPLIT_TABLE, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    parts = {"train": [], "val": [], "test": []}
+    for row in rows:
+        row |= {"label": int(row["label"]), "path": split_dir / row["file"], "file": Path(row["file"]).name}
+        row |= {name: float(row[name]) for name in ("frame_s", "face_px", "confidence")}
+        row |= {name: int(row[name]) for name in ("frame", "person")}
+        parts[row["split"]].append(row)
+    return parts
+
+
+def score_faces(model, paths, input_size, stage):
+    """Return the score P(real) of every face file, in order; None for a file that cannot be read."""
+    starts = range(0, len(paths), CHUNK)
+    scores = [None] * len(paths)
+
+    def load(start):
+        chunk = paths[start : start + CHUNK]
+        faces_rgb, unreadable = load_faces(chunk, input_size)
+        return normalise(faces_rgb), set(unreadable)
+
+    with ThreadPoolExecutor(1) as loader:
+        chunks = [loader.submit(load, start) for start in starts[:1]]
+        for number, start in progress(enumerate(starts), len(starts), stage, f"x {CHUNK} faces"):
+            faces, unreadable = chunks.pop().result()
+            if number + 1 < len(starts):
+                chunks.append(loader.submit(load, starts[number + 1]))
+            found = model.predict(faces, batch_size=BATCH, verbose=0)[:, 0]
+            for offset, score in enumerate(found):
+                if paths[start + offset] not in unreadable:
+                    scores[start + offset] = float(score)
+    return scores
+
+
+def write_predictions(path, lines):
+    """Write one JSON object per line, in one step."""
+    write_atomic(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+
+
+def prediction_line(row, score):
+    """Return the line of one face (a dict with the other FIELDS)."""
+    return {**{name: row.get(name) for name in FIELDS}, "score": score}
+
+
+def cannot_judge_line(row, reason):
+    """Return the line of a video without a usable face; `row` has video_id, filename, group, split, label."""
+    return {**prediction_line(row, None), "reason": reason}

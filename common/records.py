@@ -1,0 +1,133 @@
+"""Outputs that appear complete or not at all, and the records that say what they were made from."""
+
+import csv
+import errno
+import glob
+import io
+import json
+import os
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+
+from common.paths import FAILED_TABLE, digest
+
+FAILURES_DIR = ".failed"  # below the data root: one small file per failed video, so that shards never share one
+FATAL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+class InputError(Exception):
+    """One input cannot be used; the message says why. The others go on."""
+
+
+class OutputError(Exception):
+    """The output cannot be written (full, read-only); nothing else would work either. Exit status 2."""
+
+
+@contextmanager
+def writing():
+    """Turn a full or read-only disk into OutputError, and any other failure to write into InputError."""
+    try:
+        yield
+    except OSError as error:
+        reason = f"cannot write {error.filename or 'the output'}: {error.strerror}"
+        raise (OutputError if error.errno in FATAL_ERRNOS else InputError)(reason) from error
+
+
+def temporary_name(path):
+    """Return the hidden name beside `path` that this process writes to before the rename."""
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")
+
+
+def write_atomic(path, content):
+    """Write text or bytes to `path` in one step; raises OutputError if the disk refuses."""
+    temporary = temporary_name(path)
+    with writing():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        os.replace(temporary, path)
+
+
+def write_json(path, value):
+    """Write `value` as indented JSON in one step."""
+    write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_csv(path, columns, rows):
+    """Write dicts as a CSV table in one step; None becomes an empty field."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomic(path, text.getvalue())
+
+
+def read_json(path):
+    """Return the parsed JSON of `path`, or None where there is none or it is broken."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+@contextmanager
+def new_directory(path):
+    """Give an empty temporary folder that becomes `path` when the block ends without an error.
+
+    What an earlier, killed run left beside it is removed. An older `path` stays until the new one is complete.
+    """
+    with writing():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in glob.glob(f"{glob.escape(str(path.with_name('.' + path.name)))}.*.partial"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        temporary = temporary_name(path)
+        temporary.mkdir()
+    try:
+        with writing():
+            yield temporary
+            replace_directory(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def replace_directory(temporary, path):
+    """Rename the complete folder `temporary` to `path`, replacing an older one."""
+    old = temporary.with_name(f".{path.name}.old.{os.getpid()}.partial")
+    if path.exists():
+        os.rename(path, old)
+    os.rename(temporary, path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def source_stamp(path):
+    """Return what identifies an input file's content cheaply: its size in bytes and modification time in ns."""
+    status = path.stat()
+    return {"size_bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
+
+
+def _failure_path(data_dir, stage, path):
+    return Path(data_dir) / FAILURES_DIR / stage / f"{digest(os.path.abspath(path).encode())}.json"
+
+
+def note_failure(data_dir, stage, path, reason):
+    """Remember that `path` failed in `stage` (`00`, `01a`)."""
+    record = {"stage": stage, "path": os.path.abspath(path), "video": Path(path).name, "reason": reason}
+    write_json(_failure_path(data_dir, stage, path), record)
+
+
+def forget_failure(data_dir, stage, path):
+    """`path` works now: take its failure back."""
+    _failure_path(data_dir, stage, path).unlink(missing_ok=True)
+
+
+def failures(data_dir):
+    """Return the failure records of inputs that still exist, sorted by stage and path."""
+    records = [read_json(path) for path in sorted((Path(data_dir) / FAILURES_DIR).glob("*/*.json"))]
+    kept = [record for record in records if record and os.path.lexists(record["path"])]
+    return sorted(kept, key=lambda record: (record["stage"], record["path"]))
+
+
+def write_failed_table(data_dir):
+    """Rebuild failed.csv (stage, video, reason) from the per-video records."""
+    write_csv(Path(data_dir) / FAILED_TABLE, ("stage", "video", "reason"), failures(data_dir))

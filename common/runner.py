@@ -1,0 +1,142 @@
+"""The work loop of the steps that handle one video at a time: workers, time limits, progress, failures."""
+
+import ctypes
+import multiprocessing
+import shutil
+import signal
+import sys
+import time
+from collections import Counter
+from concurrent.futures import FIRST_COMPLETED, TimeoutError, wait
+from itertools import chain
+
+from common.cli import say
+from common.records import InputError, OutputError, forget_failure, note_failure, write_failed_table
+
+PLAIN_LINE_EVERY_S = 60  # when the output is not a terminal
+LISTED_MESSAGES = 20  # failures and warnings printed at the end; all failures are in failed.csv
+PR_SET_PDEATHSIG = 1  # Linux prctl(2): signal to get when the parent dies
+
+
+def progress(items, total, stage, unit):
+    """Yield `items`, showing count, rate and remaining time: a bar on a terminal, else one plain line a minute."""
+    from tqdm import tqdm
+
+    if sys.stderr.isatty():
+        yield from tqdm(items, total=total, desc=stage, unit=f" {unit}", delay=1, leave=False)
+        return
+    started = last_line = time.monotonic()
+    for done, item in enumerate(items, start=1):
+        yield item
+        now = time.monotonic()
+        if now - last_line >= PLAIN_LINE_EVERY_S:
+            last_line = now
+            left_s = (now - started) / done * (total - done)
+            rate = done / (now - started)
+            say(f"{stage}: {done} of {total} {unit}, {rate:.2g} per second, {left_s / 60:.1f} min left")
+
+
+def _start_worker(initializer, initargs):
+    """End with the main process (a killed run must not leave workers that go on), then set up the worker."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if initializer:
+        initializer(*initargs)
+
+
+def run_in_workers(function, tasks, workers, timeout_s, initializer=None, initargs=()):
+    """Yield (task, result or InputError) as they finish; `function` runs in worker processes.
+
+    A worker that dies or takes longer than `timeout_s` costs its one task. OutputError is raised: nothing else would work.
+    """
+    from pebble import ProcessExpired, ProcessPool
+
+    context = multiprocessing.get_context("spawn")  # TensorFlow and threads do not survive a fork
+    pool = ProcessPool(
+        max_workers=workers, context=context, initializer=_start_worker, initargs=(initializer, initargs)
+    )
+    remaining, running = iter(tasks), {}
+    try:
+        while True:
+            for task in remaining:
+                running[pool.schedule(function, args=(task,), timeout=timeout_s)] = task
+                if len(running) >= 4 * workers:  # enough to keep them busy, without a million futures
+                    break
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                task = running.pop(future)
+                try:
+                    yield task, future.result()
+                except InputError as error:
+                    yield task, error
+                except TimeoutError:
+                    yield task, InputError(f"took longer than {timeout_s:g} s (--timeout) and was stopped")
+                except ProcessExpired as error:
+                    yield task, InputError(f"the process that read it died (exit code {error.exitcode})")
+                except OutputError:
+                    raise
+                except Exception as error:  # whatever a library makes of a strange file costs that file only
+                    yield task, InputError(f"{type(error).__name__}: {error}")
+    finally:
+        pool.stop()
+        pool.join()
+
+
+def work_through(stage, function, jobs, args, data_dir, problems=(), initializer=None, initargs=()):
+    """Do every job that is not complete, record failures, print the summary; return the exit status.
+
+    A job has `.path` (the input that messages name), `.target_dir`, `.finished()` (the record of a complete result made from
+    the same input with the same settings, or None), and is what `function` gets in a worker process. Results and records are
+    dicts; `warnings` lists what was only partly usable, and `counts` is added up for the summary.
+    """
+    started = time.monotonic()
+    counts, warnings, failed, todo, done = Counter(), [], [], [], []
+    for job in jobs:
+        record = None if args.force else job.finished()
+        if record is None:
+            todo.append(job)
+        else:
+            done.append((job, record))
+    results = run_in_workers(function, todo, min(args.workers, max(1, len(todo))), args.timeout, initializer, initargs)
+    try:
+        for path, reason in problems:
+            note_failure(data_dir, stage, path, reason)
+            failed.append((path, reason))
+        for job, result in chain(done, progress(results if todo else (), len(todo), stage, "videos")):
+            if isinstance(result, InputError):
+                note_failure(data_dir, stage, job.path, str(result))
+                failed.append((job.path, str(result)))
+                discard_outdated(job)
+            else:
+                forget_failure(data_dir, stage, job.path)
+                counts.update(result.get("counts", {}))
+                warnings += [(job.path, warning) for warning in result.get("warnings", ())]
+        write_failed_table(data_dir)
+    except OutputError as error:
+        say(f"error: {error}")
+        return 2
+    except KeyboardInterrupt:
+        say(f"{stage}: interrupted; run it again to go on where it stopped")
+        return 2
+    list_messages(stage, "warning", sorted(warnings))
+    list_messages(stage, "failed", sorted(failed))
+    parts = [f"{len(jobs) + len(problems)} videos", *(f"{number} {what}" for what, number in counts.items())]
+    if len(todo) < len(jobs):
+        parts.append(f"{len(jobs) - len(todo)} were complete")
+    say(f"{stage}: {', '.join(parts)}, {len(failed)} failed, {time.monotonic() - started:.0f} s")
+    return 1 if failed else 0
+
+
+def discard_outdated(job):
+    """Remove our older result of an input that has changed and cannot be used any more."""
+    if job.is_ours():
+        shutil.rmtree(job.target_dir, ignore_errors=True)
+
+
+def list_messages(stage, kind, messages):
+    """Print one line per (path, reason), the first ones only when there are many."""
+    for path, reason in messages[:LISTED_MESSAGES]:
+        say(f"{stage}: {kind}: {path}: {reason}")
+    if len(messages) > LISTED_MESSAGES:
+        say(f"{stage}: {kind}: … and {len(messages) - LISTED_MESSAGES} more")
