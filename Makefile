@@ -1,0 +1,64 @@
+# `make` lists the targets. Everything runs in .venv, made once and again when requirements.txt changes.
+.DEFAULT_GOAL := help
+.PHONY: help demo test train detect clean
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+READY := .venv/.ready
+DEMO_ACTORS := 80
+DEMO_SEED := 2020
+DEMO_EPOCHS := 6
+
+# A path may hold spaces, quotes and $(...): it reaches the scripts through the environment, never through this file's text.
+override VIDEOS := $(value VIDEOS)
+export VIDEOS
+need_videos = @test -n "$$VIDEOS" || { echo 'name a folder: make $@ VIDEOS="/path/to/videos"' >&2; exit 2; }
+# Status 1 says that some inputs failed and the rest is fine: go on. 2 says that the step could not run: stop.
+define start
+run() { echo "> $$*" >&2; .venv/bin/python "$$@" || [ $$? -eq 1 ]; }; set -e
+endef
+
+help:
+	@echo 'make demo                 set up, make the sample videos, run the whole pipeline on them (demo/)'
+	@echo 'make test                 check the style, run every test'
+	@echo 'make train VIDEOS=DIR     train on your own labelled videos (DIR/metadata.json says REAL or FAKE)'
+	@echo 'make detect VIDEOS=PATH   judge a video, a photo, or a folder of them'
+	@echo 'make clean                remove the demo and .venv; your videos and what was made from them stay'
+
+$(READY): requirements.txt
+	@test -n '$(PYTHON)' || { echo 'Python 3.11 is needed' >&2; exit 2; }
+	@echo 'setting up .venv (about 2 minutes, 2.5 GB) ...'
+	@rm -rf .venv
+	@'$(PYTHON)' -m venv .venv
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $(READY)
+
+demo: $(READY)
+	@$(start); export DEEPFAKE_DATA_DIR="$$PWD/demo"; \
+	run tools/make_sample_videos.py --out demo/train_sample_videos --actors $(DEMO_ACTORS) --seed $(DEMO_SEED); \
+	run 00_convert_video_to_image.py; \
+	run 01a_crop_faces_mtcnn.py; \
+	run 01b_mark_landmarks.py; \
+	run 02_prepare_dataset.py; \
+	run 03_train_cnn.py --epochs $(DEMO_EPOCHS); \
+	run 04_mapreduce_video_preds.py; \
+	echo; cat demo/mapreduce_res.txt
+
+test: $(READY)
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/python -m pytest
+
+train: $(READY)
+	$(need_videos)
+	@$(start); \
+	run 00_convert_video_to_image.py --videos-dir "$$VIDEOS"; \
+	run 01a_crop_faces_mtcnn.py --videos-dir "$$VIDEOS"; \
+	run 02_prepare_dataset.py --videos-dir "$$VIDEOS"; \
+	run 03_train_cnn.py; \
+	run 04_mapreduce_video_preds.py
+
+detect: $(READY)
+	$(need_videos)
+	@$(start); run detect.py "$$VIDEOS"
+
+clean:
+	rm -rf demo .venv .pytest_cache .ruff_cache

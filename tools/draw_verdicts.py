@@ -1,0 +1,79 @@
+"""Draw the verdicts of a run as one picture: a row per video, its faces in time order with their scores.
+
+Reads   <data root>/video_preds.csv, cnn_preds_values.json and the faces in <videos>   (04_mapreduce_video_preds.py)
+Writes  the PNG given as --out
+"""
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from common.cli import add_frames_dir, add_path, make_parser, positive, require
+from common.constants import CANNOT_JUDGE, FRAMES_PER_VIDEO
+from common.paths import data_root, frames_dir_of, locate
+from common.pixels import read_image
+from common.plots import BLUE, ORANGE, new_figure, save_figure
+
+ROW_HEIGHT_IN, WIDTH_IN, NAME_WIDTH = 0.95, 11.5, 4.2  # NAME_WIDTH in face widths
+FACE_HEIGHT = 1.2  # a crop's usual height over its width
+
+
+def read_rows(data_dir, predictions):
+    """Return (rows of video_preds.csv, {video_id: its scored faces in time order})."""
+    with (data_dir / "video_preds.csv").open(encoding="utf-8", newline="") as file:
+        videos = list(csv.DictReader(file))
+    faces = {}
+    for line in predictions.read_text(encoding="utf-8").splitlines():
+        face = json.loads(line)
+        if face["score"] is not None:
+            faces.setdefault(face["video_id"], []).append(face)
+    return videos, faces
+
+
+def draw(videos, faces, frames_dir):
+    """Return a figure with one row per video: name, truth, verdict, and each face above its P(fake)."""
+    figure, axes = new_figure(WIDTH_IN, 0.5 + ROW_HEIGHT_IN * len(videos))
+    for row, video in enumerate(videos):
+        top = row * (FACE_HEIGHT + 0.5)
+        truth = {"1": "REAL", "0": "FAKE"}.get(video["label"], "unknown")
+        colour = {"REAL": BLUE, "FAKE": ORANGE}.get(video["verdict"], "0.3")
+        p_fake = f", P(fake) {float(video['p_fake']):.2f}" if video["p_fake"] else ""
+        axes.text(0, top + 0.35, video["filename"], fontsize=9, va="center")
+        axes.text(0, top + 0.70, f"verdict {video['verdict']}{p_fake}", fontsize=9, va="center", color=colour, weight="bold")
+        axes.text(0, top + 1.05, f"truth {truth}", fontsize=9, va="center", color="0.3")
+        if video["verdict"] == CANNOT_JUDGE:
+            axes.text(NAME_WIDTH, top + 0.6, video["reason"], fontsize=9, va="center")
+        for place, face in enumerate(faces.get(video["video_id"], [])[:FRAMES_PER_VIDEO]):
+            face_bgr = read_image(frames_dir / video["video_id"] / "faces" / face["file"])
+            left = NAME_WIDTH + place * 1.05
+            axes.imshow(face_bgr[..., ::-1], extent=(left, left + 1, top + FACE_HEIGHT, top))
+            axes.text(left + 0.5, top + FACE_HEIGHT + 0.17, f"{1 - face['score']:.2f}", fontsize=7, ha="center", va="center")
+    axes.set(xlim=(0, NAME_WIDTH + 1.05 * FRAMES_PER_VIDEO), ylim=(len(videos) * (FACE_HEIGHT + 0.5), 0), aspect="auto")
+    axes.set_title("Faces in time order; the number under each is its P(fake)", fontsize=10)
+    axes.axis("off")
+    return figure
+
+
+def build_parser():
+    parser = make_parser(__doc__)
+    add_path(parser, "videos_dir")
+    add_frames_dir(parser)
+    add_path(parser, "predictions")
+    parser.add_argument("--out", required=True, metavar="PNG")
+    parser.add_argument("--videos", type=positive, default=7, metavar="N", help="the last N (default: %(default)s)")
+    return parser
+
+
+def main(argv=None):
+    args = build_parser().parse_args(argv)
+    require(data_root(args) / "video_preds.csv", "it would hold the verdicts", "04_mapreduce_video_preds.py")
+    videos, faces = read_rows(data_root(args), locate(args, "predictions"))
+    save_figure(draw(videos[-args.videos :], faces, frames_dir_of(args)), Path(args.out))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
