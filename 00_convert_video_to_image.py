@@ -21,7 +21,6 @@ from common.runner import work_through
 
 STAGE = "00"
 TIMEOUT_S = 600  # per video
-MAX_OFF_BY = 2  # frames between an ideal moment and the frame taken for it
 # Only containers that carry their own pictures: no playlists, no image sequences, nothing that opens another file.
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm"
 OPEN_OPTIONS = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file", "enable_drefs": "0"}
@@ -38,12 +37,11 @@ def choose_frames(times_s, count=FRAMES_PER_VIDEO):
     if count == 1:
         return [len(times_s) // 2]
     chosen = []
-    for number, moment_s in enumerate(np.linspace(times_s[0], times_s[-1], count)):
-        nearest = int(np.abs(times_s - moment_s).argmin())
-        earliest = chosen[-1] + 1 if chosen else 0
-        latest = len(times_s) - (count - number)
-        chosen.append(min(max(nearest, earliest), latest))
-    return chosen
+    for moment_s in np.linspace(times_s[0], times_s[-1], count):
+        off_s = np.abs(times_s - moment_s)
+        off_s[chosen] = np.inf  # several moments may fall into one long-frozen frame
+        chosen.append(int(off_s.argmin()))
+    return sorted(chosen)
 
 
 def plan_decoding(packets, wanted_pts):
@@ -92,7 +90,7 @@ def open_video(path):
     if not container.streams.video:
         container.close()
         raise InputError("has no video stream")
-    stream = container.streams.video[0]
+    stream = container.streams.best("video")  # not a cover picture
     stream.codec_context.thread_type = "NONE"
     stream.codec_context.thread_count = 1
     check_size(stream.codec_context.width, stream.codec_context.height)
@@ -174,44 +172,55 @@ def read_video(path, count, max_side):
     """Return (pictures, facts): uint8 BGR arrays (h, w, 3) and the fields of frames.json. Raises InputError."""
     container, stream = open_video(path)
     with container:
-        packets = [(packet.pts, packet.is_keyframe) for packet in demux(container, stream)]
-        time_base, declared_s = stream.time_base, float(stream.duration * stream.time_base) if stream.duration else None
-        context = stream.codec_context
-        width, height, ratio = context.width, context.height, context.sample_aspect_ratio or 1
+        packets, cut_off = [], False
+        shown_pts = []  # an edit list (a trimmed phone video) hides packets that others still depend on
+        for packet in demux(container, stream):
+            cut_off = cut_off or packet.is_corrupt
+            packets.append((packet.pts, packet.is_keyframe))
+            if not packet.is_discard:
+                shown_pts.append(None if container.format.name == "avi" else packet.pts)  # AVI has no display order
+        time_base = stream.time_base
+        declared_s = float((stream.duration or 0) * time_base) or (container.duration or 0) / 1e6  # the latter is in us
+        width, height, ratio = stream.width, stream.height, stream.sample_aspect_ratio or 1
         fps = float(stream.average_rate) if stream.average_rate else None
-    if not packets:
+    if not shown_pts:
         raise InputError("has no readable frame")
-    all_pts = sorted({pts for pts, _ in packets if pts is not None})
-    frames, warnings = [], []
-    if len(all_pts) == len(packets):
+    all_pts = sorted({pts for pts in shown_pts if pts is not None})
+    frames, warnings, expected = [], [], len(shown_pts)
+    if len(all_pts) == expected:
         wanted_pts = [all_pts[index] for index in choose_frames(all_pts, count)]
         found = read_planned(path, packets, wanted_pts)
         frames, total = [found[pts] for pts in wanted_pts if pts in found], len(all_pts)
         times_s = [float((frame.pts - all_pts[0]) * time_base) for frame in frames]
-    if len(frames) < min(count, len(packets)):
-        expected = len(packets)
+    if len(frames) < min(count, expected):
         frames, times_s, total = read_in_order(path, count, expected)
         if total < expected:
             warnings.append(f"only {total} of {expected} frames are readable")
     if not frames:
         raise InputError("has no readable frame")
     length_s = max(total / fps if fps else 0.0, times_s[-1])
-    if declared_s and declared_s > 1.1 * length_s + 1:
-        warnings.append(f"ends after {length_s:.1f} s, but claims {declared_s:.1f} s: probably cut off")
-    rotation = frames[0].rotation % 360
+    if cut_off or declared_s > 1.05 * length_s + 0.5:
+        warnings.append(f"is damaged or cut off after {length_s:.1f} s")
     shown = (round(width * float(ratio)), height)
-    pictures = [to_picture(frame, shown, rotation, max_side) for frame in frames]
-    if rotation in (90, 270):
+    size = saved_size(*shown, max_side)[:2]
+    pictures = [to_picture(frame, *size) for frame in frames]
+    if pictures[0].shape[:2] == size != size[::-1]:  # turned by 90 degrees
         shown = shown[::-1]
     facts = {"fps": fps, "length_s": round(length_s, 3), "frames_total": total, "warnings": warnings}
     return pictures, times_s, shown, facts
 
 
-def to_picture(frame, shown, rotation, max_side):
-    """Return a decoded frame as uint8 BGR, converted and shrunk in one pass, then turned upright."""
-    width, height, _ = saved_size(*shown, max_side)
+def to_picture(frame, width, height):
+    """Return a decoded frame as uint8 BGR, converted and shrunk in one pass, then turned upright (or mirrored)."""
     picture = frame.reformat(width=width, height=height, format="bgr24", interpolation="AREA").to_ndarray()
-    return np.ascontiguousarray(np.rot90(picture, rotation // 90))
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return picture
+    # (x, y) is shown at (a x + c y, b x + d y): ISO/IEC 14496-12, 8.3.2
+    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5]
+    if abs(b) > abs(a):
+        picture, a, d = picture.swapaxes(0, 1), c, b
+    return np.ascontiguousarray(picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
 
 
 def read_photo(path, max_side):
@@ -219,11 +228,12 @@ def read_photo(path, max_side):
     import cv2
     from PIL import Image, ImageOps, UnidentifiedImageError
 
+    Image.MAX_IMAGE_PIXELS = None  # check_size is stricter
     try:
         with Image.open(path, formats=("JPEG", "PNG", "WEBP")) as image:
             check_size(*image.size)
             shown_rgb = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         reason = "is not a readable photo" if isinstance(error, UnidentifiedImageError) else f"cannot be read: {error}"
         raise InputError(reason) from error
     shown = shown_rgb.shape[1::-1]
@@ -262,10 +272,8 @@ class Job:
 
     def finished(self):
         record = read_json(self.target_dir / FRAMES_RECORD)
-        if not record:
-            return None
         try:
-            return record if record.get("made_from") == self.made_from() else None
+            return record if record and record.get("made_from") == self.made_from() else None
         except OSError:
             return None
 
@@ -276,10 +284,6 @@ def convert(job):
 
     cv2.setNumThreads(1)  # there is one process per core
     video_id = job.source.video_id
-    if job.target_dir.exists() and not job.is_ours():
-        raise InputError(
-            f"its frames belong in {job.target_dir}, which is a file or folder of your own; rename one of the two"
-        )
     try:
         made_from = job.made_from()
         if not made_from["size_bytes"]:
@@ -308,11 +312,12 @@ def convert(job):
     return record
 
 
-def prune(frames_dir, sources):
+def prune(frames_dir, videos_dir):
     """Remove the folders made from videos that are no longer there."""
-    present = {source.video_id for source in sources}
+    root = videos_dir.parent if videos_dir.is_file() else videos_dir
     for folder in list_frame_dirs(frames_dir):
-        if folder.name not in present:
+        record = read_json(folder / FRAMES_RECORD)
+        if record and not os.path.lexists(root / record["made_from"]["filename"]):
             shutil.rmtree(folder)
 
 
@@ -336,8 +341,9 @@ def main(argv=None):
     if not sources and not problems:
         stop(f"{videos_dir} holds no videos or photos")
     if args.prune and frames_dir.is_dir():
-        prune(frames_dir, sources)
-    chosen = share_of(sources, [source.path.stat().st_size for source in sources], args.shard)
+        prune(frames_dir, videos_dir)
+    sizes = [source.path.stat().st_size if source.path.exists() else 0 for source in sources]  # 0: a broken link
+    chosen = share_of(sources, sizes, args.shard)
     jobs = [Job(source, frames_dir, args.frames, args.max_side) for source in chosen[: args.limit]]
     if args.shard[0] != 1:
         problems = []  # the first shard reports what no shard can read

@@ -39,7 +39,6 @@ TIMEOUT_S = 600  # per video
 DETECT_SIDE_PX = 640  # longer side of the copy that MTCNN sees: finds 98 % of the faces of 60 px and more
 MIN_DETECT_SIDE_PX = 32  # MTCNN's image pyramid fails on shorter sides
 SAME_PERSON_COST = 1.5  # above this a face is somebody new; see `match_cost`
-FAR_FACE_WIDTHS = 3.0  # farther apart counts no more
 COLOUR_BINS = 4  # per channel, for the histogram that tells people apart
 
 detector = None  # one per worker process, built by `build_detector`
@@ -62,7 +61,7 @@ def match_cost(last, face):
     size_0, size_1 = (w0 + h0) / 2, (w1 + h1) / 2
     distance = np.hypot(x1 + w1 / 2 - x0 - w0 / 2, y1 + h1 / 2 - y0 - h0 / 2) / ((size_0 + size_1) / 2)
     colour = 0.5 * np.abs(last["colours"] - face["colours"]).sum()
-    return 0.5 * min(distance, FAR_FACE_WIDTHS) + abs(np.log(size_1 / size_0)) + 3 * colour
+    return 0.5 * distance + abs(np.log(size_1 / size_0)) + 3 * colour
 
 
 def number_people(faces_by_frame):
@@ -215,7 +214,7 @@ class Job:
 
     def finished(self):
         record = read_json(self.target_dir / FACES_RECORD)
-        if not record or record["unreadable"] or record.get("made_from") != self.made_from():
+        if not record or record.get("unreadable") or record.get("made_from") != self.made_from():
             return None
         return record
 

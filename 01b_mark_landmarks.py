@@ -60,7 +60,7 @@ class Job:
 
     def finished(self):
         record = read_json(self.target_dir / MARKS_RECORD)
-        if not record or record["warnings"] or record["made_from"] != self.made_from():
+        if not record or record.get("warnings") or record.get("made_from") != self.made_from():
             return None
         return record
 

@@ -13,12 +13,13 @@ import shutil
 import sys
 import time
 from collections import Counter, defaultdict
+from itertools import accumulate
 from statistics import median
 
 from common.cli import add_frames_dir, add_path, make_parser, positive, require, require_videos_dir, say, stop
 from common.constants import CLASS_NAMES, FACE_KINDS, FAKE, REAL, SPLITS
 from common.labels import Entry, load_videos
-from common.paths import MARKS_RECORD, SPLIT_RECORD, SPLIT_TABLE, data_root, digest, frames_dir_of, locate
+from common.paths import MARKS_RECORD, METADATA, SPLIT_RECORD, SPLIT_TABLE, data_root, digest, frames_dir_of, locate
 from common.records import InputError, OutputError, new_directory, read_json, write_csv, write_json
 from common.runner import list_messages
 
@@ -34,21 +35,45 @@ COLUMNS = (
 def split_groups(sizes):
     """Return {group: split} for `sizes`, {group: faces of the rarer class}.
 
-    Groups go in alphabetical order, cut where 80 % and 90 % of the faces are reached. A group is never divided. One larger than a
-    part's share (10 % of the faces, and unusual: twice the median group) goes to training.
+    Groups go in alphabetical order, cut between two groups where 80 % and 90 % of the faces are nearest; validation and test
+    get at least one group each. A group is never divided. One larger than a part's share (10 % of the faces, and unusual: twice
+    the median group) goes to training.
     """
     total = sum(sizes.values())
     usual = median([size for size in sizes.values() if size] or [0])
     share = max(total * (100 - CUTS_PERCENT[1]) / 100, UNUSUALLY_LARGE * usual)
     large = {group for group, size in sizes.items() if size > share}
-    splits, reached = {}, sum(sizes[group] for group in large)
-    for group in sorted(sizes):
-        if group in large:
-            splits[group] = "train"
-            continue
-        passed = sum(100 * reached >= cut * total for cut in CUTS_PERCENT) if total else 0
-        splits[group] = SPLITS[passed]
-        reached += sizes[group]
+    divided = [group for group in sorted(sizes) if sizes[group] and group not in large]
+    if len(divided) < len(SPLITS) - bool(large):
+        return dict.fromkeys(sizes, "train")
+    reached = list(accumulate((sizes[group] for group in divided), initial=total - sum(sizes[g] for g in divided)))
+
+    def nearest_cut(percent, first, last):
+        return min(range(first, last + 1), key=lambda index: abs(100 * reached[index] - percent * total))
+
+    val = nearest_cut(CUTS_PERCENT[0], 0 if large else 1, len(divided) - 2)
+    test = nearest_cut(CUTS_PERCENT[1], val + 1, len(divided) - 1)
+    return {
+        group: "train" if group in large or group < divided[val] else "val" if group < divided[test] else "test"
+        for group in sizes
+    }
+
+
+def assign_splits(videos, real_only):
+    """Return {group: split} for videos with a label.
+
+    Groups without a face of the rarer class follow the alphabet. Where that leaves a set without the other class (as folders
+    real/ and fake/ would), they are cut by themselves.
+    """
+    faces = Counter()
+    for video in videos:
+        faces[video.group, video.label] += len(video.faces)
+    groups = {video.group for video in videos}
+    totals = [sum(faces[group, label] for group in groups) for label in (FAKE, REAL)]
+    rarer, other = (FAKE, REAL) if totals[FAKE] <= totals[REAL] and not real_only else (REAL, FAKE)
+    splits = split_groups({group: faces[group, rarer] for group in groups})
+    if not real_only and {splits[group] for group in groups if faces[group, other]} != set(SPLITS):
+        splits |= split_groups({group: faces[group, other] for group in groups if not faces[group, rarer]})
     return splits
 
 
@@ -101,6 +126,8 @@ def link_or_copy(source, target):
     """Hard-link a file, or copy it where the file system does not allow links. The crops are never rewritten in place."""
     try:
         os.link(source, target)
+    except FileNotFoundError as error:
+        raise InputError(f"{source} is missing. Run 01a_crop_faces_mtcnn.py (or 01b) with --force.") from error
     except OSError:
         shutil.copyfile(source, target)
 
@@ -136,6 +163,18 @@ def write_dataset(rows, paths, record, split_dir, prepared_dir, group_of):
         write_json(new_split / SPLIT_RECORD, record)
         write_json(new_prepared / SPLIT_RECORD, record)
     return counts
+
+
+def is_complete(rows, record, split_dir, prepared_dir):
+    """Tell whether both folders were made from these rows and no file has been taken away since."""
+    if any(read_json(folder / SPLIT_RECORD) != record for folder in (split_dir, prepared_dir)):
+        return False
+    expected = [(split_dir, SPLIT_TABLE)]
+    for row in rows:
+        name = CLASS_NAMES[row["label"]]
+        expected += [(prepared_dir / name, row["file"]), (split_dir / row["split"] / name, row["file"])]
+    folders = {folder: set(os.listdir(folder)) if folder.is_dir() else () for folder, _ in set(expected)}
+    return all(file in folders[folder] for folder, file in expected)
 
 
 def refuse_own_folder(folder):
@@ -186,25 +225,20 @@ def main(argv=None):
     videos, problems = load_videos(videos_dir, frames_dir, data_root(args))
     list_messages(STAGE, "failed", [tuple(line.split(": ", 1)) for line in problems])
     videos = videos[: args.limit]
+    if not any(video.faces for video in videos):
+        stop(f"no faces below {frames_dir}. Run 01a_crop_faces_mtcnn.py first.")
     unlabelled = sum(video.entry is None for video in videos)
     videos = unlabelled_as_real(videos) if args.real_only else [video for video in videos if video.entry]
     if not any(video.faces for video in videos):
-        if unlabelled and not args.real_only:
-            stop(f"no video with a face has a label: {videos_dir}/metadata.json is missing or names none of them")
-        stop(f"no faces below {frames_dir}. Run 01a_crop_faces_mtcnn.py first.")
+        if args.real_only:
+            stop("every video with a face is labelled fake; --real-only needs real ones")
+        stop(f"no video with a face has a label: {videos_dir}/{METADATA} is missing or names none of them")
     if args.faces == "marked_faces" and not any(
         (video.folder / "marked_faces" / MARKS_RECORD).exists() for video in videos
     ):
         stop(f"no marked faces below {frames_dir}. Run 01b_mark_landmarks.py first.")
 
-    faces_of_label = Counter()
-    for video in videos:
-        faces_of_label[video.label] += len(video.faces)
-    rarer = REAL if args.real_only else min((FAKE, REAL), key=lambda label: faces_of_label[label])
-    sizes = Counter({video.group: 0 for video in videos})
-    for video in videos:
-        sizes[video.group] += len(video.faces) * (video.label == rarer)
-    splits = split_groups(sizes)
+    splits = assign_splits(videos, args.real_only)
     rows, paths = face_rows(videos, splits, args.faces)
     check_parts(rows, args.real_only)
     kept = (
@@ -219,7 +253,7 @@ def main(argv=None):
     ]  # fmt: skip
     key = json.dumps([[row[column] for column in COLUMNS] for row in kept], sort_keys=True)
     record = {"faces": args.faces, "real_only": args.real_only, "digest": digest(key.encode()), "faceless": faceless}
-    if args.force or any(read_json(folder / SPLIT_RECORD) != record for folder in (split_dir, prepared_dir)):
+    if args.force or not is_complete(kept, record, split_dir, prepared_dir):
         try:
             write_dataset(
                 kept, paths, record, split_dir, prepared_dir, {video.video_id: video.group for video in videos}

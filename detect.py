@@ -4,22 +4,26 @@ Reads   PATH, which is never changed, and weights: --weights, else those trained
 Writes  detect/<name>-<hash of the path>/ below the data root; nothing beside your files
 Rerun   goes on with what is complete
 
-Prints a table, most suspicious first: verdict, P(fake), faces, people, reason. REAL when P(fake) is at most 0.5; a score is
-an indication, no proof. Exit status: 0 everything was judged; 1 something could not be; 2 could not run.
+Prints a table, most suspicious first: verdict, P(fake), faces, people, reason. REAL when the score P(real) = 1 - P(fake) is at
+least 0.5; a score is an indication, no proof. Exit status: 0 everything was judged; 1 something could not be; 2 could not run.
 """
 
 import csv
 import importlib
 import json
+import os
 import sys
 import unicodedata
 from pathlib import Path
 
-from common.cli import make_parser, say, stop, usable_cpus
-from common.model import BASE_WEIGHTS
-from common.paths import BEST_MODEL, DEFAULT_NAMES, FAILED_TABLE, data_root, digest
+from common.cli import make_parser, positive, printable, say, stop, usable_cpus
+from common.model import BASE_WEIGHTS, read_model_record
+from common.paths import BEST_MODEL, DEFAULT_NAMES, data_root, digest, list_frame_dirs
+from common.records import InputError, failures
 
 COLUMNS = ("video", "verdict", "P(fake)", "faces", "people", "reason")
+NUMBERS = {"score": float, "p_fake": float, "label": int, "faces": int, "people": int}  # columns of video_preds.csv
+LONGEST_NAME = 50  # characters of the working folder's name; file systems allow 255 bytes
 
 
 def choose_weights(args):
@@ -36,7 +40,7 @@ def choose_weights(args):
 def working_dir(args, path):
     """Return the folder for everything made from `path`; two paths never share one."""
     path = path.resolve()
-    return data_root(args) / "detect" / f"{path.name}-{digest(str(path).encode())[:8]}"
+    return data_root(args) / "detect" / f"{path.name[:LONGEST_NAME]}-{digest(os.fsencode(path))[:8]}"
 
 
 def shown_width(text):
@@ -46,7 +50,7 @@ def shown_width(text):
 
 def as_table(rows):
     """Return aligned lines of text for tuples of strings, the first being the header."""
-    rows = [tuple("".join(c if c.isprintable() else "?" for c in field) for field in row) for row in rows]
+    rows = [tuple(map(printable, row)) for row in rows]
     widths = [max(shown_width(row[column]) for row in rows) for column in range(len(rows[0]))]
     padded = [
         [field + " " * (width - shown_width(field)) for field, width in zip(row, widths, strict=True)] for row in rows
@@ -56,17 +60,24 @@ def as_table(rows):
 
 def suspicion(row):
     """Sort key: the highest P(fake) first, what could not be judged last."""
-    return (not row["p_fake"], -float(row["p_fake"] or 0), row["filename"])
+    return (row["p_fake"] is None, -(row["p_fake"] or 0), row["filename"])
 
 
 def read_verdicts(folder):
-    """Return the rows of video_preds.csv, most suspicious first, and the inputs that failed without becoming a video."""
+    """Return the rows of video_preds.csv with their numbers, most suspicious first; None for an empty field."""
     with open(folder / "video_preds.csv", encoding="utf-8", newline="") as file:
-        verdicts = sorted(csv.DictReader(file), key=suspicion)
-    with open(folder / FAILED_TABLE, encoding="utf-8", newline="") as file:
-        known = {Path(row["filename"]).name for row in verdicts}
-        failed = [row for row in csv.DictReader(file) if row["video"] not in known and row["stage"] == "00"]
-    return verdicts, failed
+        rows = [{k: NUMBERS.get(k, str)(v) if v else None for k, v in row.items()} for row in csv.DictReader(file)]
+    return sorted(rows, key=suspicion)
+
+
+def failed_inputs(folder, path, verdicts):
+    """Return the failures (filename, reason) of inputs below `path` that never became a video and so have no verdict."""
+    root = os.path.abspath(path.parent if path.is_file() else path)
+    judged = {os.path.join(root, row["filename"]) for row in verdicts}
+    return [
+        {"filename": os.path.relpath(record["path"], root), "reason": record["reason"]}
+        for record in failures(folder) if record["stage"] == "00" and record["path"] not in judged
+    ]  # fmt: skip
 
 
 def build_parser():
@@ -74,10 +85,34 @@ def build_parser():
     parser.add_argument("path", metavar="PATH", help="a video, a photo, or a folder of them")
     parser.add_argument("--weights", metavar="W", help="an .h5 file with its .json")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
-    parser.add_argument("--aggregate", default="mean", help="as for 04_mapreduce_video_preds.py (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=len(usable_cpus()), metavar="N", help="as for 00 and 01a")
+    aggregates = (*importlib.import_module("04_mapreduce_video_preds").AGGREGATES, "auto")
+    parser.add_argument("--aggregate", choices=aggregates, default="mean", help="as for 04 (default: %(default)s)")
+    parser.add_argument("--workers", type=positive, default=len(usable_cpus()), metavar="N", help="as for 00 and 01a")
     parser.add_argument("--force", action="store_true", help="redo what is complete")
     return parser
+
+
+def run_steps(args, path, folder, weights):
+    """Run the pipeline on `path` into `folder`; return (worst exit status, rows of verdicts)."""
+    place = ["--data-dir", str(folder)]
+    videos = ["--videos-dir", os.path.abspath(path), "--frames-dir", str(folder / "frames")]
+    work = ["--workers", str(args.workers), *(["--force"] if args.force else [])]
+    model = ["--weights", str(weights)]
+    worst = 0
+    for name, options in [
+        ("00_convert_video_to_image", [*place, *videos, *work, "--prune"]),
+        ("01a_crop_faces_mtcnn", [*place, *videos, *work]),
+        ("03a_load_model", [*place, *videos, *model]),
+        ("04_mapreduce_video_preds", [*place, *model, "--aggregate", args.aggregate]),
+    ]:
+        status = importlib.import_module(name).main(options)
+        if status == 2:
+            raise SystemExit(2)
+        worst = max(worst, status)
+        frames_dir = folder / "frames"
+        if not frames_dir.is_dir() or not list_frame_dirs(frames_dir):
+            return worst, []  # nothing could be read; the failures say why
+    return worst, read_verdicts(folder)
 
 
 def main(argv=None):
@@ -86,44 +121,28 @@ def main(argv=None):
     if not path.exists():
         stop(f"{path} does not exist")
     weights = choose_weights(args)
+    try:
+        check_faces = importlib.import_module("03a_load_model").check_faces
+        check_faces(read_model_record(weights), "faces", weights)
+    except InputError as error:
+        stop(str(error))
     folder = working_dir(args, path)
-    place = ["--data-dir", str(folder)]
-    videos = ["--videos-dir", str(path), "--frames-dir", str(folder / "frames")]
-    work = ["--workers", str(args.workers), *(["--force"] if args.force else [])]
-    steps = [
-        ("00_convert_video_to_image", [*place, *videos, *work, "--prune"]),
-        ("01a_crop_faces_mtcnn", [*place, *videos, *work]),
-        ("03a_load_model", [*place, *videos, "--weights", str(weights)]),
-        ("04_mapreduce_video_preds", [*place, "--aggregate", args.aggregate]),
-    ]
     say(f"judging {path} with {weights}")
-    worst = 0
-    for name, options in steps:
-        status = importlib.import_module(name).main(options)
-        if status == 2:
-            return 2
-        worst = max(worst, status)
-    verdicts, failed = read_verdicts(folder)
-    unjudged = [row for row in verdicts if not row["score"]]
-    if args.json:
-        numbers = {"score": float, "p_fake": float, "label": int, "faces": int, "people": int}
-        rows = [{k: (numbers[k](v) if k in numbers else v) if v else None for k, v in row.items()} for row in verdicts]
+    worst, verdicts = run_steps(args, path, folder, weights)
+    failed = failed_inputs(folder, path, verdicts)
+    if args.json:  # ASCII, so that no terminal and no encoding can stumble over a name
         print(
-            json.dumps(
-                {"weights": str(weights), "folder": str(folder), "videos": rows, "failed": failed},
-                indent=1,
-                ensure_ascii=False,
-            )
+            json.dumps({"weights": str(weights), "folder": str(folder), "videos": verdicts, "failed": failed}, indent=1)
         )
-        return 1 if worst or unjudged or failed else 0
-    table = [COLUMNS]
-    for row in verdicts:
-        p_fake = f"{float(row['p_fake']):.2f}" if row["p_fake"] else "-"
-        table.append((row["filename"], row["verdict"], p_fake, row["faces"], row["people"], row["reason"]))
-    table += [(row["video"], "FAILED", "-", "0", "0", row["reason"]) for row in failed]
-    print("\n".join(as_table(table)))
-    print(f"\nP(fake) is a score, no proof. Everything made on the way is in {folder}")
-    return 1 if worst or unjudged or failed else 0
+    else:
+        table = [COLUMNS]
+        for row in verdicts:
+            p_fake = "-" if row["p_fake"] is None else f"{row['p_fake']:.2f}"
+            table.append((row["filename"], row["verdict"], p_fake, row["faces"], row["people"], row["reason"] or ""))
+        table += [(row["filename"], "FAILED", "-", 0, 0, row["reason"]) for row in failed]
+        print("\n".join(as_table(table)))
+        print(f"\nP(fake) is a score, no proof. Everything made on the way is in {printable(folder)}")
+    return 1 if worst or failed or any(row["score"] is None for row in verdicts) else 0
 
 
 if __name__ == "__main__":

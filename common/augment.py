@@ -84,6 +84,7 @@ STEPS = {
 
 def augment(face_rgb, rng):
     """Return a changed copy of a uint8 RGB face (h, w, 3): each step happens with its chance, in the order of STEPS."""
+    face_rgb = face_rgb.copy()
     for name, step in STEPS.items():
         if rng.random() < CHANCES[name]:
             face_rgb = step(np.ascontiguousarray(face_rgb), rng)

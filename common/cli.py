@@ -57,7 +57,7 @@ def add_work_options(parser, timeout_s, workers=None):
     parser.add_argument("--force", action="store_true", help="redo what is complete")
     parser.add_argument(
         "--timeout",
-        type=float,
+        type=positive_seconds,
         default=timeout_s,
         metavar="S",
         help="seconds one video may take (default: %(default)g)",
@@ -77,6 +77,14 @@ def positive(text):
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not at least 1")
     return number
+
+
+def positive_seconds(text):
+    """Parse a number of seconds above 0 (argparse type)."""
+    seconds = float(text)
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return seconds
 
 
 def shard(text):
@@ -112,7 +120,12 @@ def stop(message):
 
 def say(message):
     """Print one line for people to read; standard output stays free for results."""
-    print(message, file=sys.stderr, flush=True)
+    print(printable(message), file=sys.stderr, flush=True)
+
+
+def printable(text):
+    """Return a text without what would move a terminal's cursor or cannot be encoded: file names are data."""
+    return "".join(c if c.isprintable() else "?" for c in str(text))
 
 
 def quiet_libraries():

@@ -1,6 +1,8 @@
 """What metadata.json says of each video: its label, its original, its group; and the faces found in it."""
 
 import json
+import os
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -18,6 +20,7 @@ from common.paths import (
 from common.records import failures, read_json
 
 LABELS = {"FAKE": FAKE, "REAL": REAL}
+GIVEN_TWICE = object()  # stands for the value of a name that a JSON object holds twice: which one is meant is unknown
 
 
 @dataclass
@@ -29,6 +32,7 @@ class Entry:
     original: str | None = None
     group: str | None = None
     altered_person: int | None = None
+    metadata: Path | None = None  # the file that says so
 
 
 @dataclass
@@ -50,36 +54,42 @@ class Video:
 
 def leaves_directory(name):
     """Tell whether a name in metadata.json is absolute or climbs out of its folder: such a name is refused."""
-    return PurePosixPath(name).is_absolute() or PureWindowsPath(name).anchor != "" or ".." in PurePosixPath(name).parts
+    path = PureWindowsPath(name)  # knows both separators
+    return path.anchor != "" or ".." in path.parts
 
 
-def parse_entry(folder, name, fields):
-    """Return the Entry of one item of a metadata.json in `folder` (relative, `` or `part/`); raises ValueError in words."""
+def parse_entry(metadata, folder, name, fields):
+    """Return the Entry of one item of the file `metadata`, whose folder is `folder` below the videos directory.
+
+    Raises ValueError in words.
+    """
     if leaves_directory(name):
-        raise ValueError("the name is absolute or leaves the videos directory; refused")
+        raise ValueError("is absolute or leaves the videos directory; refused")
+    if fields is GIVEN_TWICE:
+        raise ValueError("is there twice")
     if not isinstance(fields, dict) or "label" not in fields:
         raise ValueError('has no "label"')
+    if GIVEN_TWICE in fields.values():
+        raise ValueError(f'has "{next(key for key in fields if fields[key] is GIVEN_TWICE)}" twice')
     label = LABELS.get(str(fields["label"]).upper())
     if label is None:
         raise ValueError(f"has the label {fields['label']!r}; it must be REAL or FAKE")
-    original, person = fields.get("original"), fields.get("altered_person")
+    original, group, person = (fields.get(key) for key in ("original", "group", "altered_person"))
     if original is not None and (not isinstance(original, str) or leaves_directory(original)):
         raise ValueError(f"has the original {original!r}, which is not a name inside the videos directory; refused")
     if person is not None and (isinstance(person, bool) or not isinstance(person, int) or person < 0):
         raise ValueError(f"has the altered_person {person!r}; it must be a number counted from the left, from 0")
-    group = fields.get("group")
     return Entry(
-        folder + name, label, folder + original if original else None, None if group is None else str(group), person
-    )
+        filename=PurePosixPath(folder, name).as_posix(), label=label,
+        original=PurePosixPath(folder, original).as_posix() if original else None,
+        group=None if group is None else str(group), altered_person=person, metadata=metadata,
+    )  # fmt: skip
 
 
-def unique_items(pairs):
-    """Return the pairs of a JSON object as a dict; a name given twice raises ValueError."""
-    items = dict(pairs)
-    if len(items) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f'names "{next(name for name in names if names.count(name) > 1)}" twice')
-    return items
+def mark_repeated(pairs):
+    """Return the pairs of a JSON object as a dict, GIVEN_TWICE for a name that is there more than once."""
+    times = Counter(name for name, _ in pairs)
+    return {name: value if times[name] == 1 else GIVEN_TWICE for name, value in pairs}
 
 
 def read_metadata(videos_dir):
@@ -95,21 +105,21 @@ def read_metadata(videos_dir):
         if path.name != METADATA or not path.is_file():
             continue
         try:
-            items = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique_items)
+            items = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=mark_repeated)
             if not isinstance(items, dict):
                 raise ValueError("is not an object of file names")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             problems.append(f"{path}: cannot be used: {error}")
             continue
-        folder = path.parent.relative_to(root).as_posix()
-        folder = "" if folder == "." else f"{folder}/"
         for name, fields in sorted(items.items()):
             try:
-                entry = parse_entry(folder, name, fields)
+                entry = parse_entry(path, path.parent.relative_to(root), name, fields)
             except ValueError as error:
                 problems.append(f'{path}: "{name}" {error}')
                 continue
-            entries[video_id_of(entry.filename)] = entry
+            other = entries.setdefault(video_id_of(entry.filename), entry)
+            if other is not entry:
+                problems.append(f'{path}: "{name}" would share its id with "{other.filename}"; left out')
     return entries, problems
 
 
@@ -153,7 +163,7 @@ def load_videos(videos_dir, frames_dir, data_dir):
     sources = list_sources(videos_dir, data_dir)[0] if videos_dir.exists() else []
     for source in sources:
         folder = frames_dir / source.video_id
-        reason = failed.get(str(source.path.absolute()), "was not processed; run 00_convert_video_to_image.py")
+        reason = failed.get(os.path.abspath(source.path), "was not processed; run 00_convert_video_to_image.py")
         videos[source.video_id] = Video(source.video_id, source.filename, folder, reason=reason)
     folders = [] if not frames_dir.is_dir() else list_frame_dirs(frames_dir)
     if videos_dir.is_file():
@@ -167,11 +177,15 @@ def load_videos(videos_dir, frames_dir, data_dir):
         if faces_record:
             video.faces, video.reason = faces_record["faces"], faces_record["reason"]
         else:
-            failure = failed.get(str(folder.absolute()))
+            failure = failed.get(os.path.abspath(folder))
             video.reason = failure or "its faces were not looked for; run 01a_crop_faces_mtcnn.py"
     groups = find_groups(entries, videos)
     for video_id, video in videos.items():
-        video.entry, video.group = entries.get(video_id), groups[video_id]
-    missing = [entry.filename for video_id, entry in entries.items() if video_id not in videos]
-    problems += [f'{videos_dir}: "{filename}" is in {METADATA}, but not there' for filename in sorted(missing)]
+        entry, video.group = entries.get(video_id), groups[video_id]
+        if entry and normal_name(entry.filename) == normal_name(video.filename):  # x.mov is not x.mp4
+            video.entry = entry
+    if not videos_dir.is_file():
+        found = {normal_name(video.filename) for video in videos.values()}
+        missing = [entry for entry in entries.values() if normal_name(entry.filename) not in found]
+        problems += [f'{entry.metadata}: "{entry.filename}" is no video in {videos_dir}' for entry in missing]
     return [videos[video_id] for video_id in sorted(videos)], problems

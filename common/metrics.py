@@ -21,9 +21,13 @@ def balanced_accuracy(labels, scores, weights=None):
 
 
 def roc_auc(labels, scores, weights=None):
-    from sklearn.metrics import roc_auc_score
-
-    return float(roc_auc_score(labels, scores, sample_weight=weights))
+    """Return the chance that a real one scores higher than a fake one, ties counted half (Mann & Whitney, 1947)."""
+    weights = np.ones(len(labels)) if weights is None else weights
+    order = np.argsort(scores, kind="stable")
+    starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf))  # of runs of equal scores
+    real = np.add.reduceat((weights * (labels == REAL))[order], starts)
+    fake = np.add.reduceat((weights * (labels == FAKE))[order], starts)
+    return float(np.sum(real * (np.cumsum(fake) - fake / 2)) / (real.sum() * fake.sum()))
 
 
 def log_loss(labels, scores, weights=None):
@@ -46,6 +50,8 @@ def binomial_interval(successes, trials):
 
 def bootstrap_intervals(labels, scores, groups, names, seed):
     """Return {name: [low, high]}: percentiles over resamples of whole groups; one without both classes is drawn again."""
+    order = np.argsort(scores, kind="stable")  # sorted once, the area under the curve is quick in every resample
+    labels, scores, groups = labels[order], scores[order], groups[order]
     _, members = np.unique(groups, return_inverse=True)
     number = members.max() + 1
     rng, values = np.random.default_rng(seed), {name: [] for name in names}
@@ -72,7 +78,7 @@ def describe(labels, scores, groups, seed):
     if len(np.unique(groups)) >= MIN_GROUPS:
         for name, interval in bootstrap_intervals(labels, scores, groups, names, seed).items():
             result[name] |= {"interval": interval, "method": "bootstrap over groups"}
-        few = {name for name in ("accuracy", "balanced_accuracy", "roc_auc") if result.get(name, {}).get("value") == 1}
+        few = {name for name in names if name != "log_loss" and result[name]["value"] in (0, 1)}
     else:
         few = set(names)
     for name in few:

@@ -1,13 +1,14 @@
 """The network, its starting weights, and the two files a trained one lives in: weights (.h5) and record (.json)."""
 
 import hashlib
+import http.client
 import importlib
 import os
 import urllib.request
 from pathlib import Path
 
 from common.cli import quiet_libraries
-from common.constants import BACKBONES
+from common.constants import BACKBONES, FACE_KINDS
 from common.paths import REPOSITORY_DIR, digest
 from common.records import InputError, read_json, temporary_name, write_json
 
@@ -16,6 +17,7 @@ DENSE_UNITS = (256, 64)
 DROPOUT = 0.3
 NORM_MOMENTUM = 0.9  # Keras's 0.99 makes validation meaningless for the first hundreds of steps
 CONNECT_TIMEOUT_S = 5
+SMALLEST_INPUT_PX, LARGEST_INPUT_PX = 32, 2048  # the efficientnet package refuses less; no memory holds more
 DOWNLOADS = ("imagenet", "noisy-student")
 
 
@@ -87,7 +89,7 @@ def download_weights(kind, backbone):
         if _checksum(temporary, expected) != expected:
             raise InputError(f"{kind} weights arrived damaged from {address}")
         os.replace(temporary, path)
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         raise InputError(f"{kind} weights cannot be downloaded ({getattr(error, 'reason', error)})") from error
     finally:
         temporary.unlink(missing_ok=True)
@@ -104,6 +106,15 @@ def record_path(weights_path):
     return Path(weights_path).with_suffix(".json")
 
 
+def is_model_record(record):
+    """Tell whether parsed JSON says what is needed to build a network and to feed it."""
+    if not isinstance(record, dict):
+        return False
+    size = record.get("input_size")
+    known = record.get("backbone") in BACKBONES and record.get("faces") in FACE_KINDS
+    return known and isinstance(size, int) and SMALLEST_INPUT_PX <= size <= LARGEST_INPUT_PX
+
+
 def read_model_record(weights_path):
     """Return the record of a weights file after checking that both belong together; raises InputError in words."""
     weights_path = Path(weights_path)
@@ -114,7 +125,7 @@ def read_model_record(weights_path):
     if not h5py.is_hdf5(weights_path):
         raise InputError(f"{weights_path} is not a weights file (HDF5)")
     record = read_json(record_path(weights_path))
-    if not isinstance(record, dict) or record.get("backbone") not in BACKBONES or not record.get("input_size"):
+    if not is_model_record(record):
         raise InputError(
             f"{weights_path} has no readable {record_path(weights_path).name} beside it, which says how to use it"
         )
@@ -136,7 +147,7 @@ def load_arrays(model, weights_path):
     """Load a whole-model .h5 file into `model`; raises InputError if its arrays do not fit."""
     try:
         model.load_weights(str(weights_path))
-    except (ValueError, KeyError, OSError) as error:
+    except (ValueError, KeyError, TypeError, OSError, RuntimeError) as error:  # h5py raises all of them on damage
         raise InputError(
             f"{weights_path} does not fit a {model.name} network: it belongs to another backbone or program"
         ) from error

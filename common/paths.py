@@ -78,10 +78,10 @@ def normal_name(name):
 
 def video_id_of(filename):
     """Return the id of a path below the videos directory: no suffix (`-jpg` for photos), `/` written `__`."""
-    stem, _, suffix = normal_name(filename).rpartition(".")
+    stem, dot, suffix = normal_name(filename).rpartition(".")
     if f".{suffix}" in PHOTO_SUFFIXES:
         stem = f"{stem}-{suffix}"
-    return stem.replace("/", "__")
+    return (stem if dot else suffix).replace("/", "__")
 
 
 def digest(data):
@@ -91,20 +91,28 @@ def digest(data):
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
-def walk_inputs(directory, excluded, seen):
-    """Yield the files below `directory` in sorted order, without outputs and temporary names."""
+def walk_inputs(directory, excluded, seen, problems=None):
+    """Yield the files below `directory` in sorted order, without outputs and temporary names.
+
+    A folder that cannot be read is added to `problems` as (path, reason).
+    """
     real_path = os.path.realpath(directory)
     if real_path in seen:
         return
     seen.add(real_path)
-    entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
-    if any(entry.name == FRAMES_RECORD for entry in entries):
+    try:
+        entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
+    except OSError as error:
+        entries = []
+        if problems is not None:
+            problems.append((Path(directory), f"the folder cannot be read: {error.strerror}"))
+    if any(entry.name in (FRAMES_RECORD, SPLIT_RECORD) and entry.is_file() for entry in entries):
         return
     for entry in entries:
         if entry.name.startswith(TEMPORARY_PREFIX) or os.path.realpath(entry.path) in excluded:
             continue
         if entry.is_dir():
-            yield from walk_inputs(entry.path, excluded, seen)
+            yield from walk_inputs(entry.path, excluded, seen, problems)
         else:
             yield Path(entry.path)
 
@@ -115,13 +123,13 @@ def list_sources(videos_dir, data_dir=None):
     Returns (sources sorted by video_id, problems): problems is a list of (path, reason) for files of recognised but
     unsupported formats and for inputs that would share a video_id. Folders made by these scripts are left out.
     """
-    videos_dir = Path(videos_dir)
+    videos_dir, problems = Path(videos_dir), []
     if videos_dir.is_file():
         root, paths = videos_dir.parent, [videos_dir]
     else:
         excluded = {os.path.realpath(Path(data_dir) / name) for name in OUTPUT_NAMES} if data_dir else set()
-        root, paths = videos_dir, walk_inputs(videos_dir, excluded, set())
-    problems, by_id = [], defaultdict(list)
+        root, paths = videos_dir, walk_inputs(videos_dir, excluded, set(), problems)
+    by_id = defaultdict(list)
     for path in paths:
         suffix = path.suffix.lower()
         if suffix in UNSUPPORTED_SUFFIXES:

@@ -2,7 +2,6 @@
 
 import csv
 import errno
-import glob
 import io
 import json
 import os
@@ -13,7 +12,9 @@ from pathlib import Path
 from common.paths import FAILED_TABLE, digest
 
 FAILURES_DIR = ".failed"  # below the data root: one small file per failed video, so that shards never share one
-FATAL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+FATAL_ERRNOS = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR, errno.EEXIST
+}  # fmt: skip
 
 
 class InputError(Exception):
@@ -21,12 +22,12 @@ class InputError(Exception):
 
 
 class OutputError(Exception):
-    """The output cannot be written (full, read-only); nothing else would work either. Exit status 2."""
+    """Nothing can work: the output is full or read-only, or the workers cannot start. Exit status 2."""
 
 
 @contextmanager
 def writing():
-    """Turn a full or read-only disk into OutputError, and any other failure to write into InputError."""
+    """Turn a disk that takes nothing (full, read-only) into OutputError, any other failure to write into InputError."""
     try:
         yield
     except OSError as error:
@@ -40,12 +41,18 @@ def temporary_name(path):
 
 
 def write_atomic(path, content):
-    """Write text or bytes to `path` in one step; raises OutputError if the disk refuses."""
+    """Write text or bytes to `path` in one step. Raises OutputError, InputError.
+
+    File names that are not UTF-8 reach us with surrogates in them; those become \\udcXX, which JSON reads back.
+    """
     temporary = temporary_name(path)
     with writing():
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-        os.replace(temporary, path)
+        try:
+            temporary.write_bytes(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(path, value):
@@ -76,28 +83,24 @@ def new_directory(path):
 
     What an earlier, killed run left beside it is removed. An older `path` stays until the new one is complete.
     """
+    temporary, replaced = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.replaced")
     with writing():
         path.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in glob.glob(f"{glob.escape(str(path.with_name('.' + path.name)))}.*.partial"):
+        for leftover in (temporary, replaced):
             shutil.rmtree(leftover, ignore_errors=True)
-        temporary = temporary_name(path)
         temporary.mkdir()
     try:
         with writing():
             yield temporary
-            replace_directory(temporary, path)
+            if path.exists():
+                os.rename(path, replaced)
+            os.rename(temporary, path)
+            shutil.rmtree(replaced, ignore_errors=True)
     except BaseException:
+        if replaced.exists() and not path.exists():
+            os.rename(replaced, path)
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-
-
-def replace_directory(temporary, path):
-    """Rename the complete folder `temporary` to `path`, replacing an older one."""
-    old = temporary.with_name(f".{path.name}.old.{os.getpid()}.partial")
-    if path.exists():
-        os.rename(path, old)
-    os.rename(temporary, path)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def source_stamp(path):
@@ -107,7 +110,7 @@ def source_stamp(path):
 
 
 def _failure_path(data_dir, stage, path):
-    return Path(data_dir) / FAILURES_DIR / stage / f"{digest(os.path.abspath(path).encode())}.json"
+    return Path(data_dir) / FAILURES_DIR / stage / f"{digest(os.fsencode(os.path.abspath(path)))}.json"
 
 
 def note_failure(data_dir, stage, path, reason):
@@ -118,7 +121,8 @@ def note_failure(data_dir, stage, path, reason):
 
 def forget_failure(data_dir, stage, path):
     """`path` works now: take its failure back."""
-    _failure_path(data_dir, stage, path).unlink(missing_ok=True)
+    with writing():
+        _failure_path(data_dir, stage, path).unlink(missing_ok=True)
 
 
 def failures(data_dir):

@@ -2,6 +2,7 @@
 
 import ctypes
 import multiprocessing
+import os
 import shutil
 import signal
 import sys
@@ -16,6 +17,8 @@ from common.records import InputError, OutputError, forget_failure, note_failure
 PLAIN_LINE_EVERY_S = 60  # when the output is not a terminal
 LISTED_MESSAGES = 20  # failures and warnings printed at the end; all failures are in failed.csv
 PR_SET_PDEATHSIG = 1  # Linux prctl(2): signal to get when the parent dies
+
+setup_failure = None  # in a worker process: why it cannot work
 
 
 def progress(items, total, stage, unit):
@@ -38,10 +41,28 @@ def progress(items, total, stage, unit):
 
 def _start_worker(initializer, initargs):
     """End with the main process (a killed run must not leave workers that go on), then set up the worker."""
+    global setup_failure
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if initializer:
-        initializer(*initargs)
+        if os.getppid() != multiprocessing.parent_process().pid:
+            os._exit(1)  # it was killed before the line above
+    try:
+        if initializer:
+            initializer(*initargs)
+    except Exception as error:  # pebble would start the next worker, and the next
+        setup_failure = f"cannot start a worker: {type(error).__name__}: {error}"
+
+
+def _do(function, task):
+    """Run one task in a worker: whatever a library makes of a strange file costs that file only."""
+    if setup_failure:
+        raise OutputError(setup_failure)
+    try:
+        return function(task)
+    except (InputError, OutputError):
+        raise
+    except Exception as error:
+        raise InputError(f"{type(error).__name__}: {error}") from None
 
 
 def run_in_workers(function, tasks, workers, timeout_s, initializer=None, initargs=()):
@@ -59,7 +80,7 @@ def run_in_workers(function, tasks, workers, timeout_s, initializer=None, initar
     try:
         while True:
             for task in remaining:
-                running[pool.schedule(function, args=(task,), timeout=timeout_s)] = task
+                running[pool.schedule(_do, args=(function, task), timeout=timeout_s)] = task
                 if len(running) >= 4 * workers:  # enough to keep them busy, without a million futures
                     break
             if not running:
@@ -74,10 +95,6 @@ def run_in_workers(function, tasks, workers, timeout_s, initializer=None, initar
                     yield task, InputError(f"took longer than {timeout_s:g} s (--timeout) and was stopped")
                 except ProcessExpired as error:
                     yield task, InputError(f"the process that read it died (exit code {error.exitcode})")
-                except OutputError:
-                    raise
-                except Exception as error:  # whatever a library makes of a strange file costs that file only
-                    yield task, InputError(f"{type(error).__name__}: {error}")
     finally:
         pool.stop()
         pool.join()
@@ -86,24 +103,29 @@ def run_in_workers(function, tasks, workers, timeout_s, initializer=None, initar
 def work_through(stage, function, jobs, args, data_dir, problems=(), initializer=None, initargs=()):
     """Do every job that is not complete, record failures, print the summary; return the exit status.
 
-    A job has `.path` (the input that messages name), `.target_dir`, `.finished()` (the record of a complete result made from
-    the same input with the same settings, or None), and is what `function` gets in a worker process. Results and records are
-    dicts; `warnings` lists what was only partly usable, and `counts` is added up for the summary.
+    A job has `.path` (the input that messages name), `.target_dir`, `.is_ours()` (whether these scripts made that folder) and
+    `.finished()` (the record of a complete result made from the same input with the same settings, or None), and is what
+    `function` gets in a worker process. Results and records are dicts; `warnings` lists what was only partly usable, and
+    `counts` is added up for the summary.
     """
     started = time.monotonic()
-    counts, warnings, failed, todo, done = Counter(), [], [], [], []
+    counts, warnings, failed, todo, done, refused = Counter(), [], [], [], [], []
     for job in jobs:
-        record = None if args.force else job.finished()
-        if record is None:
-            todo.append(job)
-        else:
+        if os.path.lexists(job.target_dir) and not job.is_ours():
+            reason = (
+                f"its results belong in {job.target_dir}, which is a file or folder of your own; rename one of them"
+            )
+            refused.append((job, InputError(reason)))
+        elif not args.force and (record := job.finished()) is not None:
             done.append((job, record))
+        else:
+            todo.append(job)
     results = run_in_workers(function, todo, min(args.workers, max(1, len(todo))), args.timeout, initializer, initargs)
     try:
         for path, reason in problems:
             note_failure(data_dir, stage, path, reason)
             failed.append((path, reason))
-        for job, result in chain(done, progress(results if todo else (), len(todo), stage, "videos")):
+        for job, result in chain(refused, done, progress(results if todo else (), len(todo), stage, "videos")):
             if isinstance(result, InputError):
                 note_failure(data_dir, stage, job.path, str(result))
                 failed.append((job.path, str(result)))
@@ -113,7 +135,7 @@ def work_through(stage, function, jobs, args, data_dir, problems=(), initializer
                 counts.update(result.get("counts", {}))
                 warnings += [(job.path, warning) for warning in result.get("warnings", ())]
         write_failed_table(data_dir)
-    except OutputError as error:
+    except (OutputError, InputError) as error:  # InputErrors of the jobs are results, this one is of the records
         say(f"error: {error}")
         return 2
     except KeyboardInterrupt:
@@ -122,15 +144,15 @@ def work_through(stage, function, jobs, args, data_dir, problems=(), initializer
     list_messages(stage, "warning", sorted(warnings))
     list_messages(stage, "failed", sorted(failed))
     parts = [f"{len(jobs) + len(problems)} videos", *(f"{number} {what}" for what, number in counts.items())]
-    if len(todo) < len(jobs):
-        parts.append(f"{len(jobs) - len(todo)} were complete")
+    if done:
+        parts.append(f"{len(done)} were complete")
     say(f"{stage}: {', '.join(parts)}, {len(failed)} failed, {time.monotonic() - started:.0f} s")
     return 1 if failed else 0
 
 
 def discard_outdated(job):
     """Remove our older result of an input that has changed and cannot be used any more."""
-    if job.is_ours():
+    if os.path.lexists(job.target_dir) and job.is_ours():
         shutil.rmtree(job.target_dir, ignore_errors=True)
 
 

@@ -42,7 +42,9 @@ def draw(videos, faces, frames_dir):
         colour = {"REAL": BLUE, "FAKE": ORANGE}.get(video["verdict"], "0.3")
         p_fake = f", P(fake) {float(video['p_fake']):.2f}" if video["p_fake"] else ""
         axes.text(0, top + 0.35, video["filename"], fontsize=9, va="center")
-        axes.text(0, top + 0.70, f"verdict {video['verdict']}{p_fake}", fontsize=9, va="center", color=colour, weight="bold")
+        axes.text(
+            0, top + 0.70, f"verdict {video['verdict']}{p_fake}", fontsize=9, va="center", color=colour, weight="bold"
+        )
         axes.text(0, top + 1.05, f"truth {truth}", fontsize=9, va="center", color="0.3")
         if video["verdict"] == CANNOT_JUDGE:
             axes.text(NAME_WIDTH, top + 0.6, video["reason"], fontsize=9, va="center")
@@ -50,7 +52,9 @@ def draw(videos, faces, frames_dir):
             face_bgr = read_image(frames_dir / video["video_id"] / "faces" / face["file"])
             left = NAME_WIDTH + place * 1.05
             axes.imshow(face_bgr[..., ::-1], extent=(left, left + 1, top + FACE_HEIGHT, top))
-            axes.text(left + 0.5, top + FACE_HEIGHT + 0.17, f"{1 - face['score']:.2f}", fontsize=7, ha="center", va="center")
+            axes.text(
+                left + 0.5, top + FACE_HEIGHT + 0.17, f"{1 - face['score']:.2f}", fontsize=7, ha="center", va="center"
+            )
     axes.set(xlim=(0, NAME_WIDTH + 1.05 * FRAMES_PER_VIDEO), ylim=(len(videos) * (FACE_HEIGHT + 0.5), 0), aspect="auto")
     axes.set_title("Faces in time order; the number under each is its P(fake)", fontsize=10)
     axes.axis("off")

@@ -1,0 +1,134 @@
+"""A training that survives being killed: its epochs, which of them is the best, and the state saved after each."""
+
+import json
+import time
+import zipfile
+
+import numpy as np
+
+from common.batches import augmented_batches, epoch_order, plain_batches
+from common.cli import say
+from common.model import backbone_of, load_keras
+from common.records import temporary_name, writing
+from common.runner import progress
+
+HEAD_LEARNING_RATE = 1e-3  # of the new layers alone
+WARM_UP_SHARE = 0.1  # of a phase's steps
+WEIGHT_DECAY = 1e-4  # AdamW; Loshchilov & Hutter, ICLR 2019
+PATIENCE_EPOCHS = 5  # without a better validation accuracy
+VALIDATION_BATCH = 64
+
+
+def is_better(epoch, best):
+    """Tell whether an epoch beats the best so far: higher validation accuracy, ties by lower validation loss."""
+    if best is None:
+        return True
+    return (epoch["val_accuracy"], -epoch["val_loss"]) > (best["val_accuracy"], -best["val_loss"])
+
+
+def best_of(history):
+    """Return the best epoch of the history, or None."""
+    best = None
+    for epoch in history:
+        best = epoch if is_better(epoch, best) else best
+    return best
+
+
+def compile_for(model, phase, learning_rate, steps):
+    """Freeze or free the backbone and set AdamW with warm-up and cosine decay over `steps`."""
+    keras, _ = load_keras()
+    backbone_of(model).trainable = phase == "everything"
+    rate = learning_rate if phase == "everything" else HEAD_LEARNING_RATE
+    warm_up = max(1, int(WARM_UP_SHARE * steps))
+    schedule = keras.optimizers.schedules.CosineDecay(
+        rate / 100, max(1, steps - warm_up), alpha=0.01, warmup_target=rate, warmup_steps=warm_up
+    )
+    with model.distribute_strategy.scope():
+        optimizer = keras.optimizers.AdamW(schedule, weight_decay=WEIGHT_DECAY)
+        model.compile(optimizer=optimizer, loss="binary_crossentropy", metrics=["accuracy"], jit_compile=False)
+        model.optimizer.build(model.trainable_variables)
+
+
+def save_state(path, model, best, record):
+    """Write everything needed to go on after this epoch, in one step: weights, dropout's random state, optimizer."""
+    groups = {"model": model.variables, "optimizer": model.optimizer.variables, "best": best}
+    arrays = {f"{name}_{i}": np.asarray(value) for name, values in groups.items() for i, value in enumerate(values)}
+    temporary = temporary_name(path)
+    with writing():
+        with open(temporary, "wb") as file:
+            np.savez(file, record=json.dumps(record), **arrays)
+        temporary.replace(path)
+
+
+def load_state(path, asked):
+    """Return {"record", "model", "optimizer", "best"} of an unfinished training of the same data and settings, or None."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            record = json.loads(str(file["record"]))
+            if record["asked"] != asked:
+                return None
+            state = {"record": record, "model": [], "optimizer": [], "best": []}
+            for name in file.files:
+                if name != "record":
+                    state[name.partition("_")[0]].append(file[name])
+            return state
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def assign(variables, values):
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+
+
+def run_epoch(model, number, phase, batches, validation, on_step):
+    """Train and validate once; return the epoch's line of the history."""
+    keras, _ = load_keras()
+    started = time.monotonic()
+    callback = keras.callbacks.LambdaCallback(on_train_batch_end=on_step)
+    fitted = model.fit(batches, epochs=1, shuffle=False, verbose=0, callbacks=[callback]).history
+    val_loss, val_accuracy = model.evaluate(validation, verbose=0)
+    return {
+        "epoch": number, "phase": phase, "loss": fitted["loss"][0], "accuracy": fitted["accuracy"][0],
+        "val_loss": val_loss, "val_accuracy": val_accuracy, "seconds": round(time.monotonic() - started, 1),
+    }  # fmt: skip
+
+
+def train(model, train_part, val_part, record, state, state_path, stage):
+    """Train until `record["phases"]` are over or nothing gets better; return (history, arrays of the best weights).
+
+    `state` is what an interrupted training saved, or None; it is saved anew after each epoch.
+    """
+    asked, phases, history = record["asked"], record["phases"], record["history"]
+    best = compiled = None
+    if state:
+        best = state["best"]
+        assign(model.variables, state["model"])
+        say(f"{stage}: going on after epoch {len(history)}")
+    steps = len(epoch_order(train_part[1], asked["batch_size"], np.random.default_rng(0)))
+    validation = plain_batches(*val_part, VALIDATION_BATCH)
+    left = (len(phases) - len(history)) * steps
+    ticks = progress(range(left), left, stage, "steps")
+    for number, phase in list(enumerate(phases, start=1))[len(history) :]:
+        if history and len(history) - best_of(history)["epoch"] >= PATIENCE_EPOCHS:
+            say(f"{stage}: stopped early: no better validation accuracy for {PATIENCE_EPOCHS} epochs")
+            break
+        if phase != compiled:
+            compile_for(model, phase, record["learning_rate"], steps * phases.count(phase))
+            goes_on = state and compiled is None and history[-1]["phase"] == phase
+            if goes_on and len(state["optimizer"]) == len(model.optimizer.variables):  # differs on another device
+                assign(model.optimizer.variables, state["optimizer"])
+            compiled = phase
+        batches = augmented_batches(*train_part, asked["batch_size"], asked["seed"], number)
+        epoch = run_epoch(model, number, phase, batches, validation, lambda step, logs: next(ticks, None))
+        if is_better(epoch, best_of(history)):
+            best = [np.asarray(value) for value in model.get_weights()]
+        history.append(epoch)
+        save_state(state_path, model, best, record)
+        say(
+            f"{stage}: epoch {number} of at most {len(phases)} ({phase}): "
+            f"loss {epoch['loss']:.3f}, accuracy {epoch['accuracy']:.3f}, "
+            f"validation loss {epoch['val_loss']:.3f}, accuracy {epoch['val_accuracy']:.3f}, {epoch['seconds']:.0f} s"
+        )
+    ticks.close()
+    return history, best

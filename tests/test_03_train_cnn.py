@@ -1,0 +1,590 @@
+"""03_train_cnn.py and common/training.py. The path over GPUs (mixed precision, several devices) is not tested here."""
+
+import csv
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from common import training
+from common.constants import CLASS_NAMES, FAKE, REAL
+from common.metrics import accuracy
+from common.model import build_model, load_keras, load_model, save_model
+from common.paths import REPOSITORY_DIR, digest
+from common.predictions import FIELDS
+from common.records import InputError, OutputError, read_json
+from common.training import best_of, is_better, load_state
+from tests.datasets import FACELESS_REASON, lively_network, write_split_dataset
+
+train_cnn = importlib.import_module("03_train_cnn")
+SCRIPT = REPOSITORY_DIR / "03_train_cnn.py"
+SIZE = 32
+OPTIONS = ["--input-size", str(SIZE), "--batch-size", "4"]
+FILES = (
+    "Accuracy.png", "Confusion.png", "Loss.png", "cnn_preds_values.json", "split_dataset", "tmp_checkpoint",
+    "val_preds_values.json",
+)  # fmt: skip
+
+
+def epoch(number, val_accuracy, val_loss=1.0):
+    return {"epoch": number, "val_accuracy": val_accuracy, "val_loss": val_loss}
+
+
+# --- pure functions
+
+
+def test_the_best_epoch_has_the_highest_validation_accuracy_ties_the_lowest_loss():
+    assert best_of([]) is None
+    assert best_of([epoch(1, 0.5), epoch(2, 0.9, 3.0), epoch(3, 0.8, 0.1)])["epoch"] == 2
+    assert best_of([epoch(1, 0.9, 0.5), epoch(2, 0.9, 0.3), epoch(3, 0.9, 0.4)])["epoch"] == 2
+    assert best_of([epoch(1, 0.9, 0.5), epoch(2, 0.9, 0.5)])["epoch"] == 1  # no better, so the earlier stays
+    assert is_better(epoch(1, 0.0), None)
+
+
+def test_phases():
+    assert train_cnn.phases_of(3, "none") == ["everything"] * 3
+    assert train_cnn.phases_of(3, "file") == ["head", "everything", "everything"]
+    assert train_cnn.phases_of(1, "imagenet") == ["everything"]
+
+
+def test_first_of_each_class():
+    rows = [{"label": label, "number": number} for number, label in enumerate((FAKE, REAL, FAKE, REAL, FAKE))]
+    assert [row["number"] for row in train_cnn.first_of_each_class(rows, 2)] == [1, 3, 0, 2]
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf"])
+def test_a_learning_rate_is_above_0(text):
+    with pytest.raises(SystemExit) as caught:
+        train_cnn.main(["--learning-rate", text])
+    assert caught.value.code == 2
+
+
+@pytest.mark.parametrize(
+    "option, value", [("--batch-size", "1"), ("--batch-size", "5"), ("--input-size", "31"), ("--backbone", "B8")]
+)
+def test_impossible_options_are_refused_by_the_parser(capsys, option, value):
+    with pytest.raises(SystemExit) as caught:
+        train_cnn.main([option, value])
+    assert caught.value.code == 2
+    assert f"error: {option}" in capsys.readouterr().err.replace("argument ", "")
+
+
+# --- contract of the input: nothing is trained
+
+
+def stopped(capsys, *arguments):
+    """Run main; assert status 2 and return its one line."""
+    with pytest.raises(SystemExit) as caught:
+        train_cnn.main([*OPTIONS, "--weights", "none", "--epochs", "1", *map(str, arguments)])
+    lines = capsys.readouterr().err.splitlines()
+    assert caught.value.code == 2
+    return lines[-1]
+
+
+def test_a_missing_dataset_names_02(tmp_path, capsys):
+    line = stopped(capsys, "--data-dir", tmp_path)
+    assert str(tmp_path / "split_dataset") in line and "Run 02_prepare_dataset.py first" in line
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("text", [None, "{broken"])
+def test_a_dataset_without_its_record_names_02(tmp_path, capsys, text):
+    write_split_dataset(tmp_path)
+    record_path = tmp_path / "split_dataset" / "split.json"
+    record_path.unlink() if text is None else record_path.write_text(text)
+    line = stopped(capsys, "--data-dir", tmp_path)
+    assert str(record_path) in line and "02_prepare_dataset.py --force" in line
+
+
+def test_a_set_without_one_class_is_refused(tmp_path, capsys):
+    write_split_dataset(tmp_path, classes=(REAL,))
+    assert "a set without real or without fake faces" in stopped(capsys, "--data-dir", tmp_path)
+
+
+@pytest.mark.parametrize("option", ["--output-dir", "--checkpoint-dir"])
+def test_an_output_that_cannot_be_written_stops_before_the_training(tmp_path, capsys, option):
+    write_split_dataset(tmp_path)
+    (tmp_path / "file").touch()
+    line = stopped(capsys, "--data-dir", tmp_path, option, tmp_path / "file" / "out")
+    assert line.startswith("error: cannot write ") and str(tmp_path / "file") in line
+
+
+def test_check_writable_makes_the_folder_and_leaves_nothing_in_it(tmp_path):
+    train_cnn.check_writable(tmp_path / "a" / "b")
+    assert os.listdir(tmp_path / "a" / "b") == []
+    (tmp_path / "file").touch()
+    with pytest.raises((InputError, OutputError)):
+        train_cnn.check_writable(tmp_path / "file")
+
+
+def test_weights_that_do_not_exist_are_named(tmp_path, capsys):
+    write_split_dataset(tmp_path)
+    line = stopped(capsys, "--data-dir", tmp_path, "--weights", tmp_path / "gone.h5")
+    assert line == f"error: {tmp_path / 'gone.h5'} does not exist"
+
+
+def test_help_is_instant_and_loads_no_tensorflow():
+    code = "import sys, importlib; m = importlib.import_module('03_train_cnn'); m.build_parser().format_help(); "
+    code += "sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY_DIR).returncode == 0
+
+
+# --- the script around the network, with a network of a few layers in the place of EfficientNet
+
+
+@pytest.fixture
+def small_network(monkeypatch):
+    """EfficientNet's graph takes half a minute to compile; these tests are about what the script does around it."""
+    keras, efficientnet = load_keras()
+
+    def build(include_top, weights, input_shape):
+        inputs = keras.Input(input_shape)
+        outputs = keras.layers.Conv2D(8, 5, strides=4, use_bias=False)(inputs)
+        outputs = keras.layers.Activation("relu")(keras.layers.BatchNormalization()(outputs))
+        return keras.Model(inputs, keras.layers.Dropout(0.2)(outputs), name="small")
+
+    monkeypatch.setattr(efficientnet, "EfficientNetB0", build)
+    monkeypatch.setattr(importlib.import_module("common.plots"), "DPI", 20)  # drawn quickly
+
+
+@pytest.fixture
+def data_dir(tmp_path, small_network):
+    write_split_dataset(tmp_path)
+    return tmp_path
+
+
+def run(data_dir, *arguments):
+    """Train from random weights; return the exit status."""
+    return train_cnn.main([
+        "--data-dir", str(data_dir), *OPTIONS, "--weights", "none", "--epochs", "2", *map(str, arguments)
+    ])  # fmt: skip
+
+
+def history_of(data_dir):
+    """Return the rows of history.csv without their durations."""
+    with open(data_dir / "tmp_checkpoint" / "history.csv", newline="") as file:
+        return [{name: value for name, value in row.items() if name != "seconds"} for row in csv.DictReader(file)]
+
+
+def lines_of(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def content(data_dir):
+    """Return {path: content} of all files but the dataset."""
+    paths = sorted(path for path in data_dir.rglob("*") if path.is_file() and "split_dataset" not in path.parts)
+    return {path.relative_to(data_dir).as_posix(): path.read_bytes() for path in paths}
+
+
+def stamps(data_dir):
+    return {path.as_posix(): path.stat().st_mtime_ns for path in data_dir.rglob("*") if path.is_file()}
+
+
+def test_a_rerun_does_nothing_and_other_settings_train_again(data_dir, capsys):
+    assert run(data_dir) == 0
+    before = stamps(data_dir)
+    assert run(data_dir) == 0
+    assert stamps(data_dir) == before and "already trained" in capsys.readouterr().err
+    for change in (["--epochs", 1], ["--learning-rate", 0.002], ["--force"]):
+        before = stamps(data_dir)
+        assert run(data_dir, *change) == 0
+        assert "already trained" not in capsys.readouterr().err
+        weights_path = str(data_dir / "tmp_checkpoint" / "best_model.h5")
+        assert stamps(data_dir)[weights_path] > before[weights_path], change
+
+
+def test_other_data_train_again(data_dir, capsys):
+    assert run(data_dir) == 0
+    record = read_json(data_dir / "split_dataset" / "split.json")
+    (data_dir / "split_dataset" / "split.json").write_text(json.dumps({**record, "digest": "another"}))
+    capsys.readouterr()
+    assert run(data_dir) == 0
+    assert "epoch 2 of" in capsys.readouterr().err
+
+
+def test_a_lost_plot_is_drawn_again_without_training(data_dir, capsys):
+    assert run(data_dir) == 0
+    before = content(data_dir)
+    (data_dir / "Loss.png").unlink()
+    (data_dir / "cnn_preds_values.json").unlink()
+    capsys.readouterr()
+    assert run(data_dir) == 0
+    assert "epoch 1" not in capsys.readouterr().err.replace("best 1", "")
+    assert content(data_dir).keys() == before.keys()
+    for name in ("Loss.png", "cnn_preds_values.json", "tmp_checkpoint/history.csv"):
+        assert content(data_dir)[name] == before[name], name
+
+
+def test_damaged_weights_are_trained_again(data_dir, capsys):
+    assert run(data_dir) == 0
+    (data_dir / "tmp_checkpoint" / "best_model.h5").write_bytes(b"damaged")
+    assert run(data_dir) == 0
+    load_model(data_dir / "tmp_checkpoint" / "best_model.h5")
+
+
+def test_two_trainings_are_alike(data_dir):
+    assert run(data_dir) == 0
+    before = content(data_dir)
+    assert run(data_dir, "--force") == 0
+    after = content(data_dir)
+    for name in ("cnn_preds_values.json", "val_preds_values.json", "Confusion.png"):
+        assert before[name] == after[name], name
+
+
+def test_limit_trains_on_the_first_faces_of_each_class(data_dir):
+    assert run(data_dir, "--limit", 2) == 0
+    scored = [line for line in lines_of(data_dir / "cnn_preds_values.json") if line["score"] is not None]
+    assert [line["label"] for line in scored] == [REAL, REAL, FAKE, FAKE]
+
+
+def test_a_video_without_a_face_has_a_line_with_the_reason(data_dir):
+    assert run(data_dir, "--epochs", 1) == 0
+    for split, file in (("val", "val_preds_values.json"), ("test", "cnn_preds_values.json")):
+        [line] = [line for line in lines_of(data_dir / file) if line["score"] is None]
+        assert line["video_id"] == f"empty_{split}" and line["reason"] == FACELESS_REASON
+        assert line["split"] == split and line["label"] == REAL and line.keys() == {*FIELDS, "score", "reason"}
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_an_unreadable_face_is_named(data_dir, capsys, split):
+    path = sorted((data_dir / "split_dataset" / split / "fake").iterdir())[0]
+    path.write_bytes(b"broken")
+    line = stopped(capsys, "--data-dir", data_dir)
+    assert line.startswith(f"error: {path} is not readable") and "02_prepare_dataset.py --force" in line
+    assert not (data_dir / "tmp_checkpoint" / "best_model.h5").exists()
+
+
+def test_a_mended_test_face_needs_no_new_training(data_dir, capsys):
+    path = sorted((data_dir / "split_dataset" / "test" / "fake").iterdir())[0]
+    picture = path.read_bytes()
+    path.write_bytes(b"broken")
+    stopped(capsys, "--data-dir", data_dir, "--epochs", "2")
+    path.write_bytes(picture)
+    assert run(data_dir) == 0
+    printed = capsys.readouterr().err
+    assert "going on after epoch 2" in printed and "epoch 1 of" not in printed
+    assert not (data_dir / "tmp_checkpoint" / "unfinished.npz").exists()
+
+
+def test_weights_of_another_network_are_refused_in_words(data_dir, capsys, monkeypatch):
+    assert run(data_dir) == 0
+    weights_path = data_dir / "tmp_checkpoint" / "best_model.h5"
+    line = stopped(capsys, "--data-dir", data_dir, "--weights", weights_path, "--backbone", "B1")
+    assert line == f"error: {weights_path} holds B0 weights; use --backbone B0"
+    monkeypatch.undo()  # the real EfficientNetB0
+    line = stopped(capsys, "--data-dir", data_dir, "--weights", weights_path, "--force")
+    assert line.startswith(f"error: {weights_path} does not fit a deepfake_b0 network")
+
+
+def interrupt_after(monkeypatch, epochs):
+    """Make the training stop as if killed, right after the state of the epoch was saved."""
+    save_state = training.save_state
+
+    def saving(path, model, best, record):
+        save_state(path, model, best, record)
+        if len(record["history"]) == epochs:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "save_state", saving)
+
+
+@pytest.mark.slow
+def test_a_resumed_training_equals_an_uninterrupted_one(data_dir, capsys, monkeypatch, tmp_path_factory):
+    """Weights, optimizer, dropout and augmentation all go on: the same numbers to the last digit.
+
+    Epoch 1 is the head's, so after it the next phase begins; after epoch 4 only the outputs are missing.
+    """
+    start = tmp_path_factory.mktemp("start") / "start.h5"
+    load_keras()[0].utils.set_random_seed(3)
+    save_model(build_model("B0", SIZE), start, {"backbone": "B0", "input_size": SIZE, "faces": "faces"})
+    options = ["--weights", start, "--epochs", 4]
+    assert run(data_dir, *options) == 0
+    expected, expected_history = content(data_dir), history_of(data_dir)
+    expected_weights = load_model(data_dir / "tmp_checkpoint" / "best_model.h5")[0].get_weights()
+    assert [row["phase"] for row in expected_history] == ["head"] + ["everything"] * 3
+    for epochs_before in (1, 3, 4):
+        for name in expected:
+            (data_dir / name).unlink()
+        with monkeypatch.context() as patch:
+            interrupt_after(patch, epochs_before)
+            assert "interrupted; run it again" in stopped(capsys, "--data-dir", data_dir, *options)
+        assert not (data_dir / "tmp_checkpoint" / "best_model.h5").exists()
+        assert run(data_dir, *options) == 0
+        printed = capsys.readouterr().err
+        assert f"going on after epoch {epochs_before}" in printed
+        for number in range(1, 5):
+            assert (f"epoch {number} of at most 4" in printed) == (number > epochs_before)
+        assert history_of(data_dir) == expected_history
+        assert content(data_dir).keys() == expected.keys()
+        for name in ("cnn_preds_values.json", "val_preds_values.json", "Confusion.png", "Loss.png", "Accuracy.png"):
+            assert content(data_dir)[name] == expected[name], name
+        weights = load_model(data_dir / "tmp_checkpoint" / "best_model.h5")[0].get_weights()
+        assert all(np.array_equal(*pair) for pair in zip(weights, expected_weights, strict=True))
+
+
+def test_force_forgets_an_interrupted_training(data_dir, capsys, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 1)
+        stopped(capsys, "--data-dir", data_dir, "--epochs", 2)
+    assert run(data_dir, "--force") == 0
+    printed = capsys.readouterr().err
+    assert "going on" not in printed and "epoch 1 of at most 2" in printed
+
+
+def test_an_interrupted_training_of_other_settings_is_not_gone_on_with(data_dir, capsys, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 1)
+        stopped(capsys, "--data-dir", data_dir, "--epochs", 2, "--seed", 5)
+    assert run(data_dir) == 0
+    assert "going on" not in capsys.readouterr().err
+
+
+def test_going_on_needs_no_starting_weights(data_dir, capsys, monkeypatch):
+    """What --weights auto found on the first start decides; a network that is gone meanwhile changes nothing."""
+    choices = [("none", None, "no network"), InputError("asked again")]
+
+    def choose(choice, backbone):
+        given = choices.pop(0)
+        if isinstance(given, Exception):
+            raise given
+        return given
+
+    monkeypatch.setattr(train_cnn, "choose_weights", choose)
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 1)
+        stopped(capsys, "--data-dir", data_dir, "--epochs", 2, "--weights", "auto")
+    assert run(data_dir, "--weights", "auto") == 0
+    assert read_json(data_dir / "tmp_checkpoint" / "best_model.json")["starting_weights"] == "none"
+
+
+@pytest.mark.parametrize("damage", [b"", b"damaged", b"PK\x03\x04damaged"])
+def test_a_damaged_state_starts_again(data_dir, capsys, monkeypatch, damage):
+    (data_dir / "tmp_checkpoint").mkdir()
+    (data_dir / "tmp_checkpoint" / "unfinished.npz").write_bytes(damage)
+    assert load_state(data_dir / "tmp_checkpoint" / "unfinished.npz", {}) is None
+    if damage == b"damaged":
+        assert run(data_dir, "--epochs", 1) == 0
+
+
+def test_a_state_never_brings_code(tmp_path):
+    """NumPy unpickles object arrays unless told not to."""
+
+    class Bomb:
+        def __reduce__(self):
+            return open, (str(tmp_path / "code_was_run"), "w")
+
+    np.savez(tmp_path / "bomb.npz", record=np.array([Bomb()], dtype=object))
+    assert load_state(tmp_path / "bomb.npz", {}) is None
+    assert not (tmp_path / "code_was_run").exists()
+
+
+def test_early_stopping_also_after_a_restart(data_dir, capsys, monkeypatch):
+    """The validation gets worse from epoch 2 on: with a patience of 2 the training ends after epoch 3."""
+    real_epoch = training.run_epoch
+
+    def worsening(model, number, *others):
+        return real_epoch(model, number, *others) | {"val_accuracy": 1 - number / 10, "val_loss": float(number)}
+
+    monkeypatch.setattr(training, "run_epoch", worsening)
+    monkeypatch.setattr(training, "PATIENCE_EPOCHS", 2)
+    assert run(data_dir, "--epochs", 6) == 0
+    printed = capsys.readouterr().err
+    assert "stopped early" in printed and [row["epoch"] for row in history_of(data_dir)] == ["1", "2", "3"]
+    assert read_json(data_dir / "tmp_checkpoint" / "best_model.json")["best_epoch"]["epoch"] == 1
+    for epochs_before in (2, 3):
+        with monkeypatch.context() as patch:
+            interrupt_after(patch, epochs_before)
+            stopped(capsys, "--data-dir", data_dir, "--epochs", 6, "--force")
+        assert run(data_dir, "--epochs", 6) == 0
+        printed = capsys.readouterr().err
+        assert "stopped early" in printed and f"going on after epoch {epochs_before}" in printed
+        assert len(history_of(data_dir)) == 3
+
+
+def test_the_kept_weights_are_those_of_the_best_epoch(data_dir, monkeypatch):
+    """Also when that is the head's epoch, whose frozen weights are listed in another order by some versions of Keras."""
+    start = data_dir / "start.h5"
+    save_model(build_model("B0", SIZE), start, {"backbone": "B0", "input_size": SIZE, "faces": "faces"})
+    kept, real_epoch = [], training.run_epoch
+
+    def noting(model, number, *others):
+        line = real_epoch(model, number, *others)
+        kept.append([np.array(variable) for variable in model.weights])
+        return line | {"val_accuracy": 1 / number, "val_loss": 1.0}
+
+    monkeypatch.setattr(training, "run_epoch", noting)
+    assert run(data_dir, "--weights", start, "--epochs", 3) == 0
+    found = load_model(data_dir / "tmp_checkpoint" / "best_model.h5")[0].weights
+    assert all(np.array_equal(np.array(a), b) for a, b in zip(found, kept[0], strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(kept[0], kept[2], strict=True))
+
+
+def test_starting_weights_that_change_train_again(data_dir, capsys):
+    start = data_dir / "start.h5"
+    for number in range(2):
+        load_keras()[0].utils.set_random_seed(number)
+        save_model(build_model("B0", SIZE), start, {"backbone": "B0", "input_size": SIZE, "faces": "faces"})
+        assert run(data_dir, "--weights", start, "--epochs", 1) == 0
+        printed = capsys.readouterr().err
+        assert f"starting from file weights ({start})" in printed and "already trained" not in printed
+
+
+def test_a_training_learns_what_can_be_learnt(data_dir):
+    """Real faces are bright above, fake ones below: score 1 means real, 0 fake, not the other way round."""
+    write_split_dataset(data_dir, faces={"train": 24, "val": 8, "test": 8})
+    assert run(data_dir, "--epochs", 12, "--learning-rate", 0.01) == 0
+    scored = [line for line in lines_of(data_dir / "cnn_preds_values.json") if line["score"] is not None]
+    labels, scores = (np.array([line[name] for line in scored]) for name in ("label", "score"))
+    assert scores[labels == REAL].mean() > scores[labels == FAKE].mean() + 0.2
+    assert accuracy(labels, scores) > 0.7
+    history = history_of(data_dir)
+    assert float(history[-1]["loss"]) < float(history[0]["loss"])
+
+
+def test_faces_too_large_for_memory_train_alike(data_dir, monkeypatch):
+    assert run(data_dir) == 0
+    expected = content(data_dir)["cnn_preds_values.json"]
+    monkeypatch.setattr(importlib.import_module("common.pixels"), "fits_in_memory", lambda size_bytes: False)
+    assert run(data_dir, "--force") == 0
+    assert content(data_dir)["cnn_preds_values.json"] == expected
+    assert sorted(os.listdir(data_dir / "tmp_checkpoint")) == ["best_model.h5", "best_model.json", "history.csv"]
+
+
+# --- the real network, started as a user starts it
+
+
+def start(data_dir, working_dir, *arguments):
+    """Start 03 as a process of its own, elsewhere; its lines come from `.stderr`."""
+    command = [sys.executable, SCRIPT, "--data-dir", data_dir, *OPTIONS, *arguments]
+    environment = {name: value for name, value in os.environ.items() if name != "DEEPFAKE_DATA_DIR"}
+    return subprocess.Popen(
+        [str(part) for part in command], cwd=working_dir, stderr=subprocess.PIPE, text=True, env=environment
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Data root after an uninterrupted run of three epochs with EfficientNetB0, and the lines that it printed."""
+    data_dir, elsewhere = tmp_path_factory.mktemp("trained"), tmp_path_factory.mktemp("elsewhere")
+    write_split_dataset(data_dir)
+    save_model(lively_network(), elsewhere / "start.h5", {"backbone": "B0", "input_size": SIZE, "faces": "faces"})
+    process = start(data_dir, elsewhere, "--weights", elsewhere / "start.h5", "--epochs", 3)
+    printed = process.communicate()[1]
+    assert process.returncode == 0, printed
+    return data_dir, elsewhere / "start.h5", printed
+
+
+@pytest.mark.slow
+def test_everything_that_the_design_promises_is_written(trained):
+    data_dir, start_path, printed = trained
+    assert tuple(sorted(os.listdir(data_dir))) == FILES
+    assert sorted(os.listdir(data_dir / "tmp_checkpoint")) == ["best_model.h5", "best_model.json", "history.csv"]
+    for name in ("Loss.png", "Accuracy.png", "Confusion.png"):
+        assert (data_dir / name).read_bytes().startswith(b"\x89PNG") and (data_dir / name).stat().st_size > 5000
+    assert [line.split(":")[0] for line in printed.splitlines()] == ["03"] * len(printed.splitlines())
+    assert f"03: starting from file weights ({start_path})" in printed
+    assert "03: epoch 3 of at most 3 (everything): loss" in printed
+
+
+@pytest.mark.slow
+def test_the_record_holds_what_is_needed_to_use_the_weights(trained):
+    data_dir = trained[0]
+    weights_path = data_dir / "tmp_checkpoint" / "best_model.h5"
+    record = read_json(weights_path.with_suffix(".json"))
+    expected = {
+        "backbone": "B0", "input_size": SIZE, "class_names": list(CLASS_NAMES), "score": "P(real): 1 real, 0 fake",
+        "threshold": 0.5, "margin": 0.3, "faces": "faces", "calibration": None, "aggregation": "mean",
+        "starting_weights": "file", "data_digest": read_json(data_dir / "split_dataset" / "split.json")["digest"],
+        "weights_digest": digest(weights_path),
+    }  # fmt: skip
+    assert {name: record[name] for name in expected} == expected
+    assert "ImageNet mean" in record["pixels"]
+    assert record["versions"].keys() >= {"tensorflow", "keras", "efficientnet"}
+    assert record["best_epoch"] == best_of(record["history"]) and len(record["history"]) == 3
+    assert record["asked"]["epochs"] == 3 and record["asked"]["seed"] == 2020
+    for split in ("val_faces", "test_faces"):
+        assert record["metrics"][split].keys() == {"accuracy", "balanced_accuracy", "roc_auc", "log_loss"}
+
+
+@pytest.mark.slow
+def test_history_and_predictions_belong_to_the_kept_weights(trained):
+    """The validation accuracy that the training saw is found again in the predictions of the saved weights."""
+    data_dir = trained[0]
+    record = read_json(data_dir / "tmp_checkpoint" / "best_model.json")
+    history = history_of(data_dir)
+    assert [(row["epoch"], row["phase"]) for row in history] == [
+        ("1", "head"),
+        ("2", "everything"),
+        ("3", "everything"),
+    ]
+    best = record["best_epoch"]
+    assert record["metrics"]["val_faces"]["accuracy"]["value"] == pytest.approx(best["val_accuracy"], abs=1e-6)
+    assert record["metrics"]["val_faces"]["log_loss"]["value"] == pytest.approx(best["val_loss"], abs=1e-4)
+    lines = [line for line in lines_of(data_dir / "val_preds_values.json") if line["score"] is not None]
+    labels, scores = (np.array([line[name] for line in lines]) for name in ("label", "score"))
+    assert accuracy(labels, scores) == pytest.approx(best["val_accuracy"], abs=1e-6)
+
+
+@pytest.mark.slow
+def test_predictions_have_one_line_per_face_in_the_agreed_form(trained):
+    data_dir = trained[0]
+    for split, file in (("val", "val_preds_values.json"), ("test", "cnn_preds_values.json")):
+        lines = lines_of(data_dir / file)
+        faces = [line for line in lines if line["score"] is not None]
+        assert len(faces) == 8 and all(line.keys() == {*FIELDS, "score"} for line in faces)
+        assert {line["split"] for line in lines} == {split}
+        assert all(0 < line["score"] < 1 for line in faces)
+        names = {path.name for label in CLASS_NAMES for path in (data_dir / "split_dataset" / split / label).iterdir()}
+        assert {line["file"] for line in faces} == names
+
+
+@pytest.mark.slow
+def test_training_and_03a_give_the_same_scores(trained, tmp_path):
+    data_dir = trained[0]
+    load = importlib.import_module("03a_load_model")
+    assert load.main(["--data-dir", str(data_dir), "--output-dir", str(tmp_path)]) == 0
+    expected = {line["file"]: line["score"] for line in lines_of(data_dir / "cnn_preds_values.json")}
+    found = {line["file"]: line["score"] for line in lines_of(tmp_path / "cnn_preds_values.json")}
+    assert found.keys() == expected.keys()
+    assert np.ptp([score for score in found.values() if score is not None]) > 1e-3
+    for file, score in found.items():
+        assert score == (None if expected[file] is None else pytest.approx(expected[file], abs=1e-5))
+
+
+def kill_after_epoch(process, number):
+    """Send SIGKILL as soon as the process says that an epoch is finished."""
+    for line in process.stderr:
+        if f": epoch {number} of" in line:
+            os.kill(process.pid, signal.SIGKILL)
+            break
+    process.stderr.close()
+    assert process.wait() == -signal.SIGKILL
+
+
+@pytest.mark.slow
+def test_killed_and_rerun_ends_like_an_uninterrupted_run(trained, tmp_path):
+    """Killed in the head phase, with the next to come. On a CPU the sums of several threads may differ in their last bits from
+    run to run, nothing else (with fewer operations they do not: see the test above): hence a tolerance, not equality."""
+    data_dir, start_path, _ = trained
+    write_split_dataset(tmp_path)
+    options = ["--weights", start_path, "--epochs", 3]
+    kill_after_epoch(start(tmp_path, tmp_path, *options), 1)
+    assert os.listdir(tmp_path / "tmp_checkpoint") == ["unfinished.npz"]
+    process = start(tmp_path, tmp_path, *options)
+    printed = process.communicate()[1]
+    assert process.returncode == 0, printed
+    assert "going on after epoch 1" in printed and "epoch 1 of" not in printed and "epoch 2 of" in printed
+    assert {*os.listdir(tmp_path)} == {*FILES}
+    assert sorted(os.listdir(tmp_path / "tmp_checkpoint")) == ["best_model.h5", "best_model.json", "history.csv"]
+    for row, expected in zip(history_of(tmp_path), history_of(data_dir), strict=True):
+        assert (row["epoch"], row["phase"]) == (expected["epoch"], expected["phase"])
+        for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
+            assert float(row[name]) == pytest.approx(float(expected[name]), abs=1e-3), (row, expected)
+    models = [load_model(folder / "tmp_checkpoint" / "best_model.h5")[0] for folder in (tmp_path, data_dir)]
+    for found, expected in zip(*(model.get_weights() for model in models), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-3)

@@ -1,0 +1,272 @@
+"""03a_load_model.py: scores of faces, with trained weights and without training."""
+
+import importlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from common.constants import FAKE, REAL
+from common.model import load_model, save_model
+from common.paths import REPOSITORY_DIR
+from common.pixels import load_faces, normalise
+from common.predictions import FIELDS
+from common.records import InputError, note_failure, write_json
+from tests.datasets import FACELESS_REASON, lively_network, write_split_dataset, write_video_folder
+
+load = importlib.import_module("03a_load_model")
+SCRIPT = REPOSITORY_DIR / "03a_load_model.py"
+SIZE = 32
+RECORD = {"backbone": "B0", "input_size": SIZE, "faces": "faces"}
+
+
+@pytest.fixture(scope="module")
+def weights_path(tmp_path_factory):
+    """EfficientNetB0 as 03 leaves it. Treat it as read-only."""
+    path = tmp_path_factory.mktemp("weights") / "tmp_checkpoint" / "best_model.h5"
+    save_model(lively_network(), path, RECORD)
+    return path
+
+
+@pytest.fixture(scope="module")
+def loaded(weights_path):
+    return load_model(weights_path)
+
+
+@pytest.fixture(autouse=True)
+def built_once(monkeypatch, weights_path, loaded):
+    """Building the network takes seconds; it is the same for every test that does not look at how it is loaded."""
+    monkeypatch.setattr(importlib.import_module("common.plots"), "DPI", 20)  # drawn quickly
+    real = load.load_model
+    monkeypatch.setattr(load, "load_model", lambda path: loaded if path == weights_path else real(path))
+
+
+@pytest.fixture
+def videos_dir(tmp_path):
+    """Two labelled videos of two faces, one without a label, one without a face; frames folders only."""
+    folder = tmp_path / "train_sample_videos"
+    for video_id, label in (("a_real", REAL), ("b_fake", FAKE), ("c_unknown", REAL)):
+        write_video_folder(folder, video_id, label)
+    write_video_folder(folder, "d_empty", REAL, faces=0, reason=FACELESS_REASON)
+    write_json(folder / "metadata.json", {"a_real.mp4": {"label": "REAL"}, "b_fake.mp4": {"label": "FAKE"}})
+    return folder
+
+
+def run(data_dir, weights_path, *arguments):
+    return load.main(["--data-dir", str(data_dir), "--weights", str(weights_path), *map(str, arguments)])
+
+
+def stopped(capsys, *arguments):
+    """Run main; assert status 2 and one line, and return it."""
+    with pytest.raises(SystemExit) as caught:
+        load.main([str(argument) for argument in arguments])
+    lines = capsys.readouterr().err.splitlines()
+    assert caught.value.code == 2 and len(lines) == 1
+    return lines[0]
+
+
+def lines_of(data_dir):
+    text = (data_dir / "cnn_preds_values.json").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_by_default_the_test_faces_are_scored(tmp_path, weights_path, capsys):
+    rows = [row for row in write_split_dataset(tmp_path) if row["split"] == "test"]
+    assert run(tmp_path, weights_path) == 0
+    lines = {line["file"]: line for line in lines_of(tmp_path)}
+    assert lines.pop(None)["reason"] == FACELESS_REASON
+    assert lines.keys() == {os.path.basename(row["file"]) for row in rows}
+    model = load.load_model(weights_path)[0]
+    for row in rows:
+        line = lines[os.path.basename(row["file"])]
+        for name in ("video_id", "filename", "group", "split", "frame", "frame_s", "person", "confidence", "label"):
+            assert line[name] == row[name], name
+        faces_rgb, _ = load_faces([tmp_path / "split_dataset" / row["file"]], SIZE)
+        assert line["score"] == pytest.approx(float(model(normalise(faces_rgb))[0, 0]), abs=1e-5)
+    assert (tmp_path / "Confusion.png").read_bytes().startswith(b"\x89PNG")
+    printed = capsys.readouterr().err
+    assert "03a: faces: accuracy" in printed
+    assert "03a: 5 videos, 8 faces scored, 1 videos without a face, 0 faces failed" in printed
+
+
+def test_limit_scores_the_first_faces(tmp_path, weights_path):
+    write_split_dataset(tmp_path)
+    assert run(tmp_path, weights_path, "--limit", 3) == 0
+    assert sum(line["score"] is not None for line in lines_of(tmp_path)) == 3
+
+
+def test_faces_of_videos_labelled_and_not(tmp_path, weights_path, videos_dir):
+    assert run(tmp_path, weights_path, "--videos-dir", videos_dir) == 0
+    lines = lines_of(tmp_path)
+    assert [line["video_id"] for line in lines] == ["a_real"] * 2 + ["b_fake"] * 2 + ["c_unknown"] * 2 + ["d_empty"]
+    assert [line["label"] for line in lines] == [1, 1, 0, 0, None, None, None]
+    for line in lines[:-1]:
+        assert line.keys() == {*FIELDS, "score"} and 0 < line["score"] < 1 and line["split"] is None
+    assert lines[-1]["score"] is None and lines[-1]["reason"] == FACELESS_REASON
+    assert (tmp_path / "Confusion.png").exists()
+
+
+def test_frames_dir_elsewhere(tmp_path, weights_path, videos_dir):
+    videos_dir.rename(tmp_path / "frames")
+    videos_dir.mkdir()
+    assert run(tmp_path, weights_path, "--videos-dir", videos_dir, "--frames-dir", tmp_path / "frames") == 0
+    assert len(lines_of(tmp_path)) == 7
+
+
+def test_limit_scores_the_first_videos(tmp_path, weights_path, videos_dir):
+    assert run(tmp_path, weights_path, "--videos-dir", videos_dir, "--limit", 1) == 0
+    assert {line["video_id"] for line in lines_of(tmp_path)} == {"a_real"}
+
+
+def test_without_labels_no_confusion_matrix_of_other_faces_remains(tmp_path, weights_path, videos_dir, capsys):
+    assert run(tmp_path, weights_path, "--videos-dir", videos_dir) == 0
+    assert (tmp_path / "Confusion.png").exists()
+    (videos_dir / "metadata.json").unlink()
+    assert run(tmp_path, weights_path, "--videos-dir", videos_dir) == 0
+    assert not (tmp_path / "Confusion.png").exists()
+    assert "no face has a label: no Confusion.png" in capsys.readouterr().err
+    assert [line["label"] for line in lines_of(tmp_path)] == [None] * 7
+
+
+def test_nothing_but_videos_without_a_face(tmp_path, weights_path):
+    write_video_folder(tmp_path / "train_sample_videos", "d_empty", REAL, faces=0, reason=FACELESS_REASON)
+    assert run(tmp_path, weights_path, "--videos-dir", tmp_path / "train_sample_videos") == 0
+    assert [line["reason"] for line in lines_of(tmp_path)] == [FACELESS_REASON]
+
+
+def test_a_failed_and_an_unprocessed_video_have_their_line(tmp_path, weights_path, videos_dir):
+    for name in ("e_failed.mp4", "f_new.mp4"):
+        (videos_dir / name).write_bytes(b"not a video")
+    note_failure(tmp_path, "00", videos_dir / "e_failed.mp4", "is not a video")
+    assert run(tmp_path, weights_path, "--videos-dir", videos_dir) == 0
+    lines = {line["video_id"]: line for line in lines_of(tmp_path)}
+    assert lines["e_failed"]["score"] is None and lines["e_failed"]["reason"] == "is not a video"
+    assert lines["f_new"]["score"] is None and "00_convert_video_to_image.py" in lines["f_new"]["reason"]
+
+
+def test_an_unreadable_crop_is_named_and_the_others_are_scored(tmp_path, weights_path, videos_dir, capsys):
+    crop = videos_dir / "a_real" / "faces" / "a_real-001-00.png"
+    crop.write_bytes(b"broken")
+    assert run(tmp_path, weights_path, "--videos-dir", videos_dir) == 1
+    printed = capsys.readouterr().err
+    assert f"03a: failed: {crop}: is not readable" in printed and "1 faces failed" in printed
+    lines = lines_of(tmp_path)
+    assert [line["file"] for line in lines if line["video_id"] == "a_real"] == ["a_real-000-00.png"]
+    assert len(lines) == 6 and "4 videos, 5 faces scored" in printed
+
+
+def test_a_video_that_loses_all_its_crops_is_not_dropped(tmp_path, weights_path, videos_dir):
+    for crop in (videos_dir / "a_real" / "faces").glob("*.png"):
+        crop.unlink()
+    assert run(tmp_path, weights_path, "--videos-dir", videos_dir) == 1
+    [line] = [line for line in lines_of(tmp_path) if line["video_id"] == "a_real"]
+    assert line["score"] is None and "not readable; run 01a_crop_faces_mtcnn.py --force" in line["reason"]
+
+
+def test_a_broken_entry_of_metadata_is_a_warning_and_status_1(tmp_path, weights_path, videos_dir, capsys):
+    write_json(videos_dir / "metadata.json", {"a_real.mp4": {"label": "PERHAPS"}})
+    assert run(tmp_path, weights_path, "--videos-dir", videos_dir) == 1
+    assert "must be REAL or FAKE" in capsys.readouterr().err
+    assert sum(line["score"] is not None for line in lines_of(tmp_path)) == 6
+
+
+def test_marked_faces_and_faces_are_not_mixed(tmp_path, weights_path, videos_dir, capsys):
+    line = stopped(capsys, "--data-dir", tmp_path, "--weights", weights_path, "--videos-dir", videos_dir,
+                   "--faces", "marked_faces")  # fmt: skip
+    assert str(weights_path) in line and "was trained on faces, but these are marked_faces" in line
+    write_split_dataset(tmp_path, face_kind="marked_faces")
+    assert "these are marked_faces" in stopped(capsys, "--data-dir", tmp_path, "--weights", weights_path)
+    assert not (tmp_path / "cnn_preds_values.json").exists()
+
+
+def test_marked_faces_are_read_from_their_folder(tmp_path, weights_path, monkeypatch):
+    model, record = load.load_model(weights_path)
+    monkeypatch.setattr(load, "load_model", lambda path: (model, {**record, "faces": "marked_faces"}))
+    write_video_folder(tmp_path / "train_sample_videos", "a", REAL, face_kind="marked_faces")
+    options = ("--videos-dir", tmp_path / "train_sample_videos", "--faces", "marked_faces")
+    assert run(tmp_path, weights_path, *options) == 0
+    assert all(0 < line["score"] < 1 for line in lines_of(tmp_path))
+
+
+def test_check_faces():
+    load.check_faces({"faces": "faces"}, "faces", "w.h5")
+    with pytest.raises(InputError, match="w.h5 was trained on marked_faces, but these are faces"):
+        load.check_faces({"faces": "marked_faces"}, "faces", "w.h5")
+
+
+def test_missing_weights_name_03(tmp_path, capsys):
+    line = stopped(capsys, "--data-dir", tmp_path)
+    assert str(tmp_path / "tmp_checkpoint" / "best_model.h5") in line and "Run 03_train_cnn.py first" in line
+    write_split_dataset(tmp_path)
+    line = stopped(capsys, "--data-dir", tmp_path, "--weights", tmp_path / "gone.h5")
+    assert line == f"error: {tmp_path / 'gone.h5'} does not exist"
+
+
+@pytest.mark.parametrize("damage", ["not HDF5", "truncated", "no record", "of other weights"])
+def test_unusable_weights_are_refused_in_one_line(tmp_path, weights_path, capsys, damage):
+    write_split_dataset(tmp_path)
+    shutil.copytree(weights_path.parent, tmp_path / "tmp_checkpoint")
+    copy, record = (tmp_path / "tmp_checkpoint" / name for name in ("best_model.h5", "best_model.json"))
+    if damage == "not HDF5":
+        copy.write_bytes(b"no HDF5")
+    elif damage == "truncated":
+        copy.write_bytes(copy.read_bytes()[:200_000])
+        record.write_text(json.dumps(RECORD))
+    elif damage == "no record":
+        record.unlink()
+    else:
+        write_json(record, {**RECORD, "weights_digest": "0" * 32})
+    assert stopped(capsys, "--data-dir", tmp_path).startswith(f"error: {copy} ")
+
+
+def test_missing_inputs_name_the_step_before(tmp_path, weights_path, capsys):
+    line = stopped(capsys, "--data-dir", tmp_path, "--weights", weights_path)
+    assert "split.csv" in line and "Run 02_prepare_dataset.py first" in line
+    line = stopped(capsys, "--data-dir", tmp_path, "--weights", weights_path, "--videos-dir", tmp_path / "none")
+    assert str(tmp_path / "none") in line
+    (tmp_path / "empty").mkdir()
+    line = stopped(capsys, "--data-dir", tmp_path, "--weights", weights_path, "--videos-dir", tmp_path / "empty")
+    assert "holds no videos or photos" in line
+
+
+def test_a_dataset_without_its_record_names_02(tmp_path, weights_path, capsys):
+    write_split_dataset(tmp_path)
+    (tmp_path / "split_dataset" / "split.json").unlink()
+    assert "02_prepare_dataset.py --force" in stopped(capsys, "--data-dir", tmp_path, "--weights", weights_path)
+
+
+def test_an_output_that_cannot_be_written_is_status_2(tmp_path, weights_path, capsys):
+    write_split_dataset(tmp_path)
+    (tmp_path / "file").touch()
+    options = ("--data-dir", tmp_path, "--weights", weights_path, "--output-dir", tmp_path / "file" / "out")
+    assert stopped(capsys, *options).startswith("error: cannot write ")
+
+
+def test_scores_do_not_depend_on_the_other_faces(tmp_path, weights_path):
+    """Batches of another size give the same score per face."""
+    write_split_dataset(tmp_path, faces={"train": 1, "val": 1, "test": 35})
+    assert run(tmp_path, weights_path) == 0
+    together = {line["file"]: line["score"] for line in lines_of(tmp_path) if line["file"]}
+    assert run(tmp_path, weights_path, "--limit", 1) == 0
+    [alone] = [line for line in lines_of(tmp_path) if line["file"]]
+    assert len(together) == 70 and together[alone["file"]] == pytest.approx(alone["score"], abs=1e-5)
+    assert np.ptp(list(together.values())) > 1e-2
+
+
+@pytest.mark.slow
+def test_started_from_another_folder(tmp_path, weights_path):
+    data_dir = tmp_path / "Łódź data"
+    write_split_dataset(data_dir)
+    shutil.copytree(weights_path.parent, data_dir / "tmp_checkpoint")
+    (tmp_path / "elsewhere").mkdir()
+    environment = {**os.environ, "DEEPFAKE_DATA_DIR": str(data_dir)}
+    found = subprocess.run(
+        [sys.executable, str(SCRIPT)], cwd=tmp_path / "elsewhere", env=environment, capture_output=True, text=True
+    )
+    assert found.returncode == 0, found.stderr
+    assert found.stdout == "" and all(line.startswith("03a: ") for line in found.stderr.splitlines())
+    assert len(lines_of(data_dir)) == 9 and os.listdir(tmp_path / "elsewhere") == []

@@ -1,0 +1,292 @@
+"""common/augment.py and common/batches.py: the faces that the network is trained on."""
+
+import importlib
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+import pytest
+
+from common import augment as augmenting
+from common.augment import CHANCES, STEPS, augment
+from common.batches import augmented_batches, epoch_order, plain_batches
+from common.constants import FAKE, REAL
+from common.model import load_keras
+from common.pixels import normalise
+from tests.datasets import face_bgr
+
+FACE_RGB = cv2.resize(face_bgr(REAL, 3), (64, 48))[..., ::-1].copy()
+SEEDS = range(25)
+
+
+def changed(step, face_rgb=FACE_RGB):
+    """Return what a step makes of the face, for 25 seeds."""
+    return [STEPS[step](face_rgb.copy(), np.random.default_rng(seed)) for seed in SEEDS]
+
+
+def test_every_step_has_a_chance():
+    assert STEPS.keys() == CHANCES.keys()
+    assert all(0 < chance < 1 for chance in CHANCES.values())
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_changes_the_picture_and_keeps_its_form(step):
+    for face_rgb in changed(step):
+        assert face_rgb.shape == FACE_RGB.shape and face_rgb.dtype == np.uint8
+    assert sum(not np.array_equal(face_rgb, FACE_RGB) for face_rgb in changed(step)) >= len(SEEDS) - 1
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_leaves_the_cached_face_as_it_was(step):
+    cached = FACE_RGB.copy()
+    cached.setflags(write=False)
+    for seed in SEEDS:
+        STEPS[step](cached, np.random.default_rng(seed))
+    assert np.array_equal(cached, FACE_RGB)
+
+
+@pytest.mark.parametrize("step", sorted(STEPS.keys() - {"flip"}))
+def test_a_step_is_random(step):
+    assert len({face_rgb.tobytes() for face_rgb in changed(step)}) > 5
+
+
+@pytest.mark.parametrize("step", sorted(STEPS.keys() - {"noise"}))
+@pytest.mark.parametrize("level", [0, 255])
+def test_black_and_white_do_not_wrap_around(step, level):
+    """A uint8 that overflows turns white into black."""
+    flat = np.full((32, 32, 3), level, np.uint8)
+    limit = {"colour": augmenting.CONTRAST[1] * 127.5 - 127.5 + augmenting.BRIGHTNESS + 66}.get(step, 2)
+    for face_rgb in changed(step, flat):
+        assert abs(face_rgb.astype(int) - level).max() <= limit
+
+
+def test_flip_mirrors_left_and_right():
+    assert np.array_equal(STEPS["flip"](FACE_RGB, None), cv2.flip(FACE_RGB, 1))
+
+
+def test_rotation_and_zoom_stay_in_their_range():
+    """A bright dot right of the centre is found again within 10 degrees and 0.9 to 1.15 of its distance."""
+    face_rgb = np.zeros((129, 129, 3), np.uint8)
+    cv2.circle(face_rgb, (104, 64), 3, (255, 255, 255), -1)
+    angles, distances = [], []
+    for found in changed("rotate_zoom", face_rgb):
+        rows, columns = np.nonzero(found[32:97, 65:, 0] > 128)
+        x, y = columns.mean() + 65 - 64.5, rows.mean() + 32 - 64.5
+        angles.append(np.degrees(np.arctan2(y, x)))
+        distances.append(np.hypot(x, y) / 40)
+    assert max(map(abs, angles)) <= 11.5 and min(angles) < -3 and max(angles) > 3
+    assert 0.87 <= min(distances) < 1 < max(distances) <= 1.18
+
+
+def test_brightness_and_contrast_stay_in_their_range():
+    """A grey ramp has no saturation to change: what remains is contrast * (x - 127.5) + 127.5 + brightness."""
+    ramp = np.repeat(np.arange(90, 166, dtype=np.uint8)[None, :, None], 3, axis=2)
+    slopes, shifts = [], []
+    for found in changed("colour", ramp):
+        slope, start = np.polyfit(ramp[0, :, 0].astype(float), found[0, :, 0].astype(float), 1)
+        slopes.append(slope)
+        shifts.append(start + slope * 127.5 - 127.5)
+    assert 0.73 <= min(slopes) < 0.95 and 1.1 < max(slopes) <= 1.32
+    assert -32 <= min(shifts) < -5 and 5 < max(shifts) <= 32
+
+
+@pytest.mark.parametrize("saturation", augmenting.SATURATION)
+def test_saturation_stays_in_its_range(monkeypatch, saturation):
+    for constant, value in (("SATURATION", (saturation,) * 2), ("CONTRAST", (1, 1)), ("BRIGHTNESS", 0)):
+        monkeypatch.setattr(augmenting, constant, value)
+    face_rgb = np.full((8, 8, 3), (140, 120, 100), np.uint8)
+    spread = np.ptp(STEPS["colour"](face_rgb, np.random.default_rng(0))[0, 0].astype(float))
+    assert spread == pytest.approx(40 * saturation, abs=2)
+
+
+def test_downscaling_loses_detail_more_the_smaller_it_gets(monkeypatch):
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::2] = 255
+    contrasts = []
+    for scale in (1.0, 0.7, augmenting.SMALLEST_SCALE):
+        monkeypatch.setattr(augmenting, "SMALLEST_SCALE", scale)
+        rng = np.random.default_rng(0)
+        contrasts.append(min(np.std(augmenting.downscale(stripes, rng)) for _ in range(9)))
+    assert contrasts[0] > 120 and contrasts[0] > contrasts[1] > contrasts[2]
+
+
+def test_blur_is_as_wide_as_documented(monkeypatch):
+    dot = np.zeros((33, 33, 3), np.uint8)
+    dot[16, 16] = 255
+    for sigma in augmenting.BLUR_SIGMA_PX:
+        monkeypatch.setattr(augmenting, "BLUR_SIGMA_PX", (sigma, sigma))
+        found = STEPS["blur"](dot, np.random.default_rng(0))[..., 0].astype(float)
+        positions = np.arange(33) - 16
+        width = np.sqrt((found.sum(axis=0) * positions**2).sum() / found.sum())
+        bell = np.exp(-(positions**2) / (2 * sigma**2))
+        assert width == pytest.approx(np.sqrt((bell * positions**2).sum() / bell.sum()), abs=0.1)
+
+
+def test_noise_is_as_strong_as_documented_and_adds_no_light():
+    grey = np.full((64, 64, 3), 128, np.uint8)
+    noises = [face_rgb.astype(float) - 128 for face_rgb in changed("noise", grey)]
+    low, high = augmenting.NOISE_SIGMA
+    assert all(low * 0.9 < noise.std() < high * 1.1 for noise in noises)
+    assert max(noise.std() for noise in noises) > 2 * min(noise.std() for noise in noises)
+    assert all(abs(noise.mean()) < 0.3 for noise in noises)
+
+
+def test_noise_does_not_wrap_around():
+    for level in (0, 255):
+        for face_rgb in changed("noise", np.full((32, 32, 3), level, np.uint8)):
+            assert abs(face_rgb.astype(int) - level).max() < 6 * augmenting.NOISE_SIGMA[1]
+
+
+def test_jpeg_is_worse_at_a_lower_quality(monkeypatch):
+    errors = []
+    for quality in (95, 30):
+        monkeypatch.setattr(augmenting, "JPEG_QUALITY", (quality, quality))
+        found = STEPS["jpeg"](FACE_RGB, np.random.default_rng(0))
+        errors.append(abs(found.astype(float) - FACE_RGB).mean())
+    assert 0 < errors[0] < 3
+    assert errors[1] > errors[0] * 1.3
+
+
+def test_augment_same_seed_same_picture_and_other_seed_another():
+    pictures = [[augment(FACE_RGB, np.random.default_rng(seed)).tobytes() for seed in SEEDS] for _ in range(2)]
+    assert pictures[0] == pictures[1]
+    assert len(set(pictures[0])) > 15
+
+
+def test_augment_never_gives_the_cached_face_itself(monkeypatch):
+    """What is done to the result must not reach the cache, also when no step happened."""
+    for chance in (0.0, 1.0):
+        monkeypatch.setattr(augmenting, "CHANCES", dict.fromkeys(STEPS, chance))
+        cached = FACE_RGB.copy()
+        found = augment(cached, np.random.default_rng(0))
+        assert not np.shares_memory(found, cached)
+        found[:] = 0
+        assert np.array_equal(cached, FACE_RGB)
+
+
+def test_augment_takes_each_step_with_its_chance(monkeypatch):
+    counts = dict.fromkeys(STEPS, 0)
+
+    def counting(name):
+        def step(face_rgb, rng):
+            counts[name] += 1
+            return face_rgb
+
+        return step
+
+    monkeypatch.setattr(augmenting, "STEPS", {name: counting(name) for name in STEPS})
+    rng = np.random.default_rng(0)
+    for _ in range(2000):
+        augment(FACE_RGB, rng)
+    for name, count in counts.items():
+        assert count / 2000 == pytest.approx(CHANCES[name], abs=0.05), name
+
+
+LABELS = np.array([REAL] * 5 + [FAKE] * 12)
+FACES_RGB = np.stack([cv2.resize(face_bgr(label, i), (32, 32)) for i, label in enumerate(LABELS)])
+
+
+def test_every_batch_is_half_real_and_half_fake():
+    for batch_size in (2, 4, 6):
+        order = epoch_order(LABELS, batch_size, np.random.default_rng(0))
+        assert order.shape == (12 // (batch_size // 2), batch_size)
+        assert (np.sum(LABELS[order] == REAL, axis=1) == batch_size // 2).all()
+
+
+def test_an_epoch_sees_every_face_of_the_larger_class_and_repeats_the_rarer_evenly():
+    order = epoch_order(LABELS, 4, np.random.default_rng(0))
+    counts = np.bincount(order.ravel(), minlength=len(LABELS))
+    assert (counts[LABELS == FAKE] == 1).all()
+    assert set(counts[LABELS == REAL]) == {2, 3}
+
+
+def test_fewer_faces_than_a_batch_still_make_one():
+    assert epoch_order(np.array([REAL, FAKE]), 8, np.random.default_rng(0)).shape == (1, 8)
+
+
+def all_of(batches, indices=None):
+    return [batches[index] for index in (range(len(batches)) if indices is None else indices)]
+
+
+def test_batches_are_what_the_network_expects():
+    for faces, labels in all_of(augmented_batches(FACES_RGB, LABELS, 4, 7, 1)):
+        assert faces.shape == (4, 32, 32, 3) and faces.dtype == np.float32
+        assert labels.shape == (4, 1) and labels.dtype == np.float32
+        assert sorted(labels[:, 0]) == [0, 0, 1, 1]
+
+
+def test_labels_stay_with_their_faces(monkeypatch):
+    monkeypatch.setattr(augmenting, "CHANCES", dict.fromkeys(STEPS, 0.0))
+    known = {normalise(face[None]).tobytes(): label for face, label in zip(FACES_RGB, LABELS, strict=True)}
+    for faces, labels in all_of(augmented_batches(FACES_RGB, LABELS, 4, 7, 1)):
+        assert [known[face.tobytes()] for face in faces] == labels[:, 0].tolist()
+
+
+def test_batches_are_alike_for_one_seed_and_epoch_and_differ_else():
+    def pictures(seed, epoch):
+        return b"".join(faces.tobytes() for faces, _ in all_of(augmented_batches(FACES_RGB, LABELS, 4, seed, epoch)))
+
+    assert pictures(7, 1) == pictures(7, 1)
+    assert len({pictures(7, 1), pictures(7, 2), pictures(8, 1)}) == 3
+
+
+def test_batches_do_not_depend_on_the_order_of_threads():
+    expected = [faces.tobytes() for faces, _ in all_of(augmented_batches(FACES_RGB, LABELS, 4, 7, 1))]
+    batches = augmented_batches(FACES_RGB, LABELS, 4, 7, 1)
+    backwards = [batches[step][0].tobytes() for step in reversed(range(len(batches)))]
+    with ThreadPoolExecutor(6) as threads:
+        together = [faces.tobytes() for faces, _ in threads.map(batches.__getitem__, range(len(batches)))]
+    assert expected == backwards[::-1] == together
+
+
+def test_keras_reads_the_batches_in_order_and_in_threads():
+    keras, _ = load_keras()
+    names = set()
+    batches = augmented_batches(FACES_RGB, LABELS, 4, 7, 1)
+    expected = {faces.tobytes() for faces, _ in all_of(batches)}
+    inner, seen = type(batches).__getitem__, []
+
+    def noting(self, step):
+        names.add(threading.current_thread().name)
+        return inner(self, step)
+
+    type(batches).__getitem__ = noting
+    inputs = keras.Input((32, 32, 3))
+    outputs = keras.layers.Dense(1, activation="sigmoid")(keras.layers.Flatten()(inputs))
+    model = keras.Model(inputs, outputs)
+    model.compile(loss="binary_crossentropy", optimizer="sgd", run_eagerly=True)
+    train_step = model.train_step
+
+    def noting_step(data):
+        seen.append(np.asarray(data[0]).tobytes())
+        return train_step(data)
+
+    model.train_step = noting_step
+    model.fit(batches, epochs=1, shuffle=False, verbose=0)
+    assert len(seen) == len(batches) and set(seen) == expected
+    assert names - {threading.main_thread().name}, "the network would wait for each batch"
+
+
+def test_the_cache_stays_uint8_and_unchanged():
+    cached = FACES_RGB.copy()
+    cached.setflags(write=False)
+    all_of(augmented_batches(cached, LABELS, 4, 7, 1))
+    assert cached.dtype == np.uint8 and np.array_equal(cached, FACES_RGB)
+
+
+def test_plain_batches_are_all_faces_in_order_unchanged():
+    batches = plain_batches(FACES_RGB, LABELS, 8)
+    assert [len(labels) for _, labels in all_of(batches)] == [8, 8, 1]
+    faces, labels = (np.concatenate(parts) for parts in zip(*all_of(batches), strict=True))
+    np.testing.assert_array_equal(faces, normalise(FACES_RGB))
+    assert labels[:, 0].tolist() == LABELS.tolist()
+
+
+def test_importing_does_not_load_tensorflow():
+    code = "import sys, common.augment, common.pixels, common.batches, common.model, common.training; "
+    code += "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules or 'cv2' in sys.modules)"
+    root = importlib.import_module("common.paths").REPOSITORY_DIR
+    assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0

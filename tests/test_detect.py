@@ -1,0 +1,296 @@
+"""detect.py: from any file or folder to verdicts, with the real pipeline and a network of random weights."""
+
+import importlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import matplotlib
+import numpy as np
+import pytest
+
+from common.model import build_model, save_model
+
+detect = importlib.import_module("detect")
+PHOTO = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
+SCRIPT = Path(detect.__file__).resolve()
+EVIL = "evil\x1b[2J\u202e.heic"
+
+
+def run(*options):
+    try:
+        return detect.main([*map(str, options)])
+    except SystemExit as error:
+        return error.code
+
+
+def snapshot(folder):
+    """Return {relative path: (inode, mtime, bytes)} of the files below a folder."""
+    return {
+        path.relative_to(folder): (path.stat().st_ino, path.stat().st_mtime_ns, path.read_bytes())
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Weights of no skill: what matters here is that every face gets a score."""
+    path = tmp_path_factory.mktemp("weights") / "random.h5"
+    record = {"backbone": "B0", "input_size": 32, "faces": "faces", "aggregation": "lowest-person"}
+    save_model(build_model("B0", 32), path, record)
+    return path
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory, sample_dir, weights):
+    """A folder of everything, judged as a user does from another working directory: (folder, data root, process)."""
+    root = tmp_path_factory.mktemp("detect")
+    folder = root / 'my "clips" $(touch hacked)'
+    (folder / "sub").mkdir(parents=True)
+    shutil.copy(sample_dir / "actor_000_real.mp4", folder / "one.mp4")
+    shutil.copy(sample_dir / "actor_001_fake.mp4", folder / "sub" / "it's two.MP4")
+    shutil.copy(PHOTO, folder / "photo.JPG")
+    cv2.imwrite(str(folder / "no face.png"), np.full((60, 80, 3), 90, np.uint8))
+    (folder / "broken.mp4").write_bytes((folder / "one.mp4").read_bytes()[1000:5000])
+    (folder / "text.mp4").write_text("dear diary")
+    (folder / "empty.mov").write_bytes(b"")
+    (folder / EVIL).write_bytes(b"heic")
+    (folder / "notes.txt").write_text("not an input")
+    before = snapshot(folder)
+    command = [
+        sys.executable,
+        str(SCRIPT),
+        folder.name,
+        "--data-dir",
+        "data",
+        "--weights",
+        str(weights),
+        "--workers",
+        "1",
+    ]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert snapshot(folder) == before, "the user's files are never changed, nothing is written beside them"
+    assert sorted(path.name for path in root.iterdir()) == ["data", folder.name]
+    return folder, root / "data", done
+
+
+@pytest.mark.slow
+def test_everything_is_listed_once_most_suspicious_first(judged):
+    folder, data_dir, done = judged
+    assert done.returncode == 1, done.stderr
+    header, *lines = done.stdout.split("\n\n")[0].splitlines()
+    assert header.split() == ["video", "verdict", "P(fake)", "faces", "people", "reason"]
+    names = (
+        "one.mp4",
+        "sub/it's two.MP4",
+        "photo.JPG",
+        "no face.png",
+        "broken.mp4",
+        "text.mp4",
+        "empty.mov",
+        "evil?[2J?.heic",
+    )
+    shown = {name: [line for line in lines if line.startswith(f"{name} ")] for name in names}
+    assert len(lines) == len(names) and all(len(found) == 1 for found in shown.values()), done.stdout
+    scores = [float(line[header.index("P(fake)") :].split()[0]) for line in lines[:3]]
+    assert scores == sorted(scores, reverse=True)
+    for name in names[:3]:
+        line = shown[name][0]
+        assert ("FAKE" in line) or ("REAL" in line)
+    assert "CANNOT JUDGE" in shown["no face.png"][0] and "no face of confidence" in shown["no face.png"][0]
+    for name in ("broken.mp4", "text.mp4"):
+        assert "CANNOT JUDGE" in shown[name][0] and "is not a readable video" in shown[name][0]
+    assert "is empty" in shown["empty.mov"][0]
+    assert "FAILED" in shown["evil?[2J?.heic"][0] and ".heic files are not supported" in shown["evil?[2J?.heic"][0]
+    (made,) = (data_dir / "detect").iterdir()
+    assert done.stdout.endswith(f"Everything made on the way is in {Path('data') / 'detect' / made.name}\n")
+
+
+@pytest.mark.slow
+def test_errors_are_words_and_output_is_ours(judged):
+    *_, done = judged
+    assert "Traceback" not in done.stderr
+    starts = ("judging ", "00: ", "01a: ", "03a: ", "04: ")
+    assert [line for line in done.stderr.splitlines() if not line.startswith(starts)] == []
+
+
+@pytest.mark.slow
+def test_control_characters_of_names_do_not_reach_standard_output(judged):
+    *_, done = judged
+    assert all(c.isprintable() or c == "\n" for c in done.stdout)
+
+
+@pytest.mark.slow
+def test_control_characters_of_names_do_not_reach_standard_error(judged):
+    *_, done = judged
+    assert all(c.isprintable() or c == "\n" for c in done.stderr)
+
+
+@pytest.mark.slow
+def test_rerun_keeps_what_is_complete_and_a_removed_video_leaves(judged, weights, capfd, monkeypatch):
+    folder, data_dir, _ = judged
+    (made,) = (data_dir / "detect").iterdir()
+    frames = snapshot(made / "frames")
+    assert {path.parts[0] for path in frames} == {"one", "sub__it's two", "photo-jpg", "no face-png"}
+    monkeypatch.chdir(folder / "sub")
+    for name in ("one.mp4", "broken.mp4", EVIL):
+        (folder / name).unlink()
+    capfd.readouterr()
+    options = ("--data-dir", data_dir, "--weights", weights, "--workers", 1, "--json", "--aggregate", "auto")
+    assert run("..", *options) == 1
+    out, err = capfd.readouterr()
+    answer = json.loads(out)
+    assert set(answer) == {"weights", "folder", "videos", "failed"}
+    assert {row["filename"] for row in answer["videos"]} == {
+        "sub/it's two.MP4", "photo.JPG", "no face.png", "text.mp4", "empty.mov"
+    }  # fmt: skip
+    assert answer["failed"] == [] and answer["weights"] == str(weights) and answer["folder"] == str(made)
+    rows = {row["filename"]: row for row in answer["videos"]}
+    assert list(rows)[:2] == sorted(list(rows)[:2], key=lambda name: -rows[name]["p_fake"])
+    assert rows["photo.JPG"]["p_fake"] == 1 - rows["photo.JPG"]["score"]
+    assert type(rows["photo.JPG"]["faces"]) is int and rows["photo.JPG"]["reason"] is None
+    assert rows["no face.png"]["score"] is None and rows["no face.png"]["verdict"] == "CANNOT JUDGE"
+    assert rows["text.mp4"]["reason"].startswith("is not a readable video")
+    assert "aggregate lowest-person" in err
+    kept = {path: facts for path, facts in frames.items() if path.parts[0] != "one"}
+    assert snapshot(made / "frames") == kept, "frames and faces were made once; those of a removed video are gone"
+
+
+@pytest.mark.slow
+def test_single_photo_in_a_folder_of_strange_name(tmp_path, weights, capfd):
+    folder = tmp_path / "a 'b' \"c\" [d] $(touch hacked) 100% ü"
+    folder.mkdir()
+    shutil.copy(PHOTO, folder / "-photo;.jpg")
+    (folder / "other.mp4").write_text("not asked for")
+    (folder / "metadata.json").write_text('{"other.mp4": {"label": "FAKE"}, "gone.mp4": {"label": "REAL"}}')
+    status = run(folder / "-photo;.jpg", "--data-dir", tmp_path / "data", "--weights", weights, "--workers", 1)
+    out, err = capfd.readouterr()
+    assert status == 0, err
+    header, line = out.split("\n\n")[0].splitlines()
+    assert line.startswith("-photo;.jpg ") and "other" not in out + err
+    assert sorted(path.name for path in folder.iterdir()) == ["-photo;.jpg", "metadata.json", "other.mp4"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["data", folder.name])
+
+
+def test_nothing_readable_is_said_input_by_input(tmp_path, weights, capfd):
+    """No frames at all: the steps after 00 have nothing to do, and the answer is still the list."""
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    (folder / "text.mp4").write_text("dear diary")
+    (folder / "x.heic").write_bytes(b"heic")
+    assert run(folder, "--data-dir", tmp_path / "data", "--weights", weights, "--workers", 1) == 1
+    out, err = capfd.readouterr()
+    assert [line.split()[:2] for line in out.split("\n\n")[0].splitlines()[1:]] == [
+        ["text.mp4", "FAILED"], ["x.heic", "FAILED"]
+    ]  # fmt: skip
+    assert "Traceback" not in err
+
+
+def test_folder_without_videos(tmp_path, weights, capfd):
+    (tmp_path / "empty").mkdir()
+    assert run(tmp_path / "empty", "--data-dir", tmp_path / "data", "--weights", weights) == 2
+    assert "holds no videos or photos" in capfd.readouterr().err
+
+
+def test_path_that_does_not_exist(tmp_path, capsys):
+    assert run(tmp_path / "gone\x1b.mp4", "--data-dir", tmp_path) == 2
+    assert capsys.readouterr().err == f"error: {tmp_path}/gone?.mp4 does not exist\n"
+
+
+def test_no_weights_says_how_to_make_some(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(detect, "BASE_WEIGHTS", tmp_path / "none.h5")
+    assert run(PHOTO, "--data-dir", tmp_path) == 2
+    error = capsys.readouterr().err
+    assert str(tmp_path / "tmp_checkpoint" / "best_model.h5") in error and "make train VIDEOS=" in error
+    assert not (tmp_path / "detect").exists()
+
+
+def test_weights_are_the_ones_asked_for_else_trained_else_shipped(tmp_path, monkeypatch):
+    shipped, trained, own = tmp_path / "base.h5", tmp_path / "tmp_checkpoint" / "best_model.h5", tmp_path / "own.h5"
+    trained.parent.mkdir()
+    monkeypatch.setattr(detect, "BASE_WEIGHTS", shipped)
+    args = detect.build_parser().parse_args(["x", "--data-dir", str(tmp_path)])
+    for path in (shipped, trained):
+        path.write_bytes(b"")
+        assert detect.choose_weights(args) == path
+    args.weights = str(own)
+    with pytest.raises(SystemExit):
+        detect.choose_weights(args)
+    own.write_bytes(b"")
+    assert detect.choose_weights(args) == own
+
+
+def test_weights_that_are_text_are_refused_before_any_work(tmp_path, capsys):
+    (tmp_path / "w.h5").write_text("not weights")
+    assert run(PHOTO, "--data-dir", tmp_path / "data", "--weights", tmp_path / "w.h5") == 2
+    error = capsys.readouterr().err
+    assert f"{tmp_path / 'w.h5'} is not a weights file (HDF5)" in error and "Traceback" not in error
+    assert not (tmp_path / "data").exists()
+
+
+def test_weights_for_marked_faces_are_refused_before_any_work(tmp_path, weights, capsys):
+    shutil.copy(weights, tmp_path / "w.h5")
+    record = json.loads(weights.with_suffix(".json").read_text())
+    (tmp_path / "w.json").write_text(json.dumps(record | {"faces": "marked_faces"}))
+    assert run(PHOTO, "--data-dir", tmp_path / "data", "--weights", tmp_path / "w.h5") == 2
+    assert "marked_faces" in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
+
+
+def test_options_are_checked_before_any_work(tmp_path, capsys):
+    assert run(PHOTO, "--data-dir", tmp_path, "--aggregate", "median") == 2
+    assert "median" in capsys.readouterr().err
+    assert run(PHOTO, "--data-dir", tmp_path, "--workers", "0") == 2
+    assert not (tmp_path / "detect").exists()
+
+
+def test_working_folders_are_never_shared(tmp_path, monkeypatch):
+    args = detect.build_parser().parse_args(["x", "--data-dir", str(tmp_path / "data")])
+    paths = [tmp_path / "clip", tmp_path / "clip.mp4", tmp_path / "sub" / "clip.mp4", tmp_path / ("x" * 250), tmp_path]
+    folders = [detect.working_dir(args, path) for path in paths]
+    assert len(set(folders)) == len(paths)
+    assert all(folder.parent == tmp_path / "data" / "detect" and len(folder.name) <= 60 for folder in folders)
+    assert folders[1].name.startswith("clip.mp4-")
+    monkeypatch.chdir(tmp_path)
+    assert detect.working_dir(args, Path("sub/../clip.mp4")) == folders[1]
+    detect.working_dir(args, Path(os.fsdecode(b"not utf-8 \xff.mp4")))
+
+
+def test_table_is_aligned_whatever_the_names():
+    rows = [
+        ("video", "verdict"),
+        ("日本.mp4", "FAKE"),
+        ("Zoe\u0308.mp4", "REAL"),
+        ("a\x1b[31m\n\u202e.mp4", "x"),
+        ("\udcff", 3),
+    ]
+    assert detect.as_table(rows) == [
+        "video" + 9 * " " + "verdict",
+        "日本.mp4" + 6 * " " + "FAKE",  # two columns a character
+        "Zoe\u0308.mp4" + 7 * " " + "REAL",  # the dots take none
+        "a?[31m??.mp4  x",
+        "?" + 13 * " " + "3",
+    ]
+
+
+def test_suspicion_puts_the_unjudged_last():
+    rows = [{"p_fake": p_fake, "filename": name} for p_fake, name in ((None, "a"), (0.0, "b"), (0.9, "d"), (0.9, "c"))]
+    assert [row["filename"] for row in sorted(rows, key=detect.suspicion)] == ["c", "d", "b", "a"]
+
+
+def test_failure_is_told_from_a_judged_file_of_the_same_name(tmp_path):
+    from common.records import note_failure
+
+    for folder in ("a", "b", "data"):
+        (tmp_path / "clips" / folder).mkdir(parents=True)
+        (tmp_path / "clips" / folder / "x.mp4").write_bytes(b"x")
+    for folder in ("a", "b"):
+        note_failure(tmp_path / "data", "00", tmp_path / "clips" / folder / "x.mp4", f"reason {folder}")
+    note_failure(tmp_path / "data", "01a", tmp_path / "clips" / "data" / "x.mp4", "is in the table already")
+    failed = detect.failed_inputs(tmp_path / "data", tmp_path / "clips", [{"filename": "a/x.mp4"}])
+    assert failed == [{"filename": "b/x.mp4", "reason": "reason b"}]

@@ -1,0 +1,157 @@
+"""Metrics against scikit-learn, intervals against SciPy."""
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+from sklearn import metrics as reference
+
+from common.metrics import (
+    MIN_GROUPS,
+    accuracy,
+    balanced_accuracy,
+    binomial_interval,
+    bootstrap_intervals,
+    describe,
+    format_metric,
+    log_loss,
+    roc_auc,
+)
+
+NAMES = ["accuracy", "balanced_accuracy", "roc_auc", "log_loss"]
+
+
+def some_videos(number, seed=0):
+    """Return (labels, scores with ties and with 0, 0.5 and 1, weights)."""
+    rng = np.random.default_rng(seed)
+    labels = (rng.random(number) < 0.3).astype(int)
+    scores = np.round(np.clip(0.5 * rng.random(number) + 0.3 * labels + 0.1, 0, 1), 1)
+    scores[:3] = 0.0, 0.5, 1.0
+    return labels, scores, rng.integers(0, 4, number).astype(float)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_values_are_those_of_scikit_learn(seed):
+    labels, scores, weights = some_videos(60, seed)
+    verdicts = (scores >= 0.5).astype(int)
+    for given in (None, weights):
+        assert accuracy(labels, scores, given) == pytest.approx(
+            reference.accuracy_score(labels, verdicts, sample_weight=given)
+        )
+        assert balanced_accuracy(labels, scores, given) == pytest.approx(
+            reference.balanced_accuracy_score(labels, verdicts, sample_weight=given)
+        )
+        assert roc_auc(labels, scores, given) == pytest.approx(
+            reference.roc_auc_score(labels, scores, sample_weight=given)
+        )
+        clipped = np.clip(scores, 1e-7, 1 - 1e-7)
+        assert log_loss(labels, scores, given) == pytest.approx(
+            reference.log_loss(labels, clipped, sample_weight=given)
+        )
+
+
+def test_score_of_exactly_one_half_is_real():
+    labels, scores = np.array([1, 0]), np.array([0.5, 0.5])
+    assert accuracy(labels, scores) == 0.5 and balanced_accuracy(labels, scores) == 0.5
+    assert accuracy(labels[:1], scores[:1]) == 1
+    assert accuracy(labels[:1], np.array([np.nextafter(0.5, 0)])) == 0
+
+
+def test_log_loss_of_a_certain_mistake_is_finite():
+    assert log_loss(np.array([1]), np.array([0.0])) == pytest.approx(-np.log(1e-7))
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 5), (5, 5), (3, 7), (1, 1), (17, 19)])
+def test_binomial_interval_is_scipys_exact_one(successes, trials):
+    expected = binomtest(successes, trials).proportion_ci(0.95, method="exact")
+    assert binomial_interval(successes, trials) == pytest.approx([expected.low, expected.high])
+
+
+def test_describe_many_groups():
+    labels, scores, _ = some_videos(200)
+    result = describe(labels.tolist(), scores.tolist(), [f"g{index}" for index in range(200)], seed=1)
+    assert list(result) == NAMES
+    for entry in result.values():
+        low, high = entry["interval"]
+        assert low < entry["value"] < high and entry["method"] == "bootstrap over groups"
+    assert result["roc_auc"]["value"] == pytest.approx(reference.roc_auc_score(labels, scores))
+    right = int(((scores >= 0.5) == labels).sum())
+    exact = binomtest(right, 200).proportion_ci(0.95, method="exact")
+    assert result["accuracy"]["interval"] == pytest.approx([exact.low, exact.high], abs=0.015)
+
+
+def test_intervals_depend_on_the_seed_and_on_nothing_else():
+    labels, scores, _ = some_videos(40)
+    groups = np.arange(40)
+    first = describe(labels, scores, groups, seed=1)
+    assert first == describe(labels, scores, groups, seed=1)
+    assert first["log_loss"]["interval"] != describe(labels, scores, groups, seed=2)["log_loss"]["interval"]
+
+
+def test_resampling_is_over_groups_not_videos():
+    """Ten videos of a person rise and fall together: there are 40 independent facts here, not 400."""
+    rng = np.random.default_rng(3)
+    labels = np.tile([0, 1], 200)
+    right = np.repeat(rng.random(40) < 0.7, 10)
+    scores = np.where(right == labels, 0.9, 0.1)
+    by_person = describe(labels, scores, np.repeat(np.arange(40), 10), seed=0)["accuracy"]["interval"]
+    by_video = describe(labels, scores, np.arange(400), seed=0)["accuracy"]["interval"]
+    assert np.diff(by_person) > 2.5 * np.diff(by_video)
+    people = np.repeat([f"person {index}" for index in range(40)], 10)
+    means = [right[people == name].mean() for name in np.unique(people)]
+    assert np.diff(by_person) == pytest.approx(2 * 1.96 * np.std(means) / np.sqrt(40), rel=0.1)
+
+
+def test_resamples_of_one_class_are_drawn_again():
+    """One real among 25: a third of all resamples lack it, and none of them may count."""
+    labels, scores = np.array([1] + [0] * 24), np.linspace(0.9, 0.1, 25)
+    low, high = bootstrap_intervals(labels, scores, np.arange(25), ["balanced_accuracy"], seed=0)["balanced_accuracy"]
+    assert np.isfinite([low, high]).all() and low >= 0.5
+
+
+@pytest.mark.parametrize("groups", [1, 2, MIN_GROUPS - 1])
+def test_few_groups_have_an_exact_interval_for_accuracy_and_none_else(groups):
+    labels, scores, _ = some_videos(60)
+    result = describe(labels, scores, np.arange(60) % groups, seed=0)
+    exact = binomtest(int(((scores >= 0.5) == labels).sum()), 60).proportion_ci(0.95, method="exact")
+    assert result["accuracy"]["interval"] == pytest.approx([exact.low, exact.high])
+    assert result["accuracy"]["method"] == "exact binomial"
+    assert all(result[name]["interval"] is None for name in NAMES[1:])
+    assert all(result[name]["method"] == "too few to bound" for name in NAMES[1:])
+    assert describe(labels, scores, np.arange(60) % MIN_GROUPS, seed=0)["roc_auc"]["interval"] is not None
+
+
+@pytest.mark.parametrize(("right", "value"), [(True, 1.0), (False, 0.0)])
+def test_perfect_score_is_not_given_an_interval_of_no_width(right, value):
+    labels = np.arange(50) % 2
+    scores = np.where((labels == 1) == right, np.linspace(0.6, 0.9, 50), np.linspace(0.1, 0.4, 50))
+    result = describe(labels, scores, np.arange(50), seed=0)
+    exact = binomtest(50 if right else 0, 50).proportion_ci(0.95, method="exact")
+    assert result["accuracy"]["value"] == value
+    assert result["accuracy"]["interval"] == pytest.approx([exact.low, exact.high])
+    assert result["roc_auc"] == {"value": value, "interval": None, "method": "too few to bound"}
+    assert result["balanced_accuracy"]["interval"] is None
+    assert result["log_loss"]["method"] == "bootstrap over groups"
+
+
+def test_perfect_order_with_mistakes_bounds_accuracy_but_not_auc():
+    labels = np.arange(50) % 2
+    scores = np.where(labels == 1, 0.9, np.linspace(0.1, 0.7, 50))
+    result = describe(labels, scores, np.arange(50), seed=0)
+    assert result["accuracy"]["method"] == "bootstrap over groups" and result["roc_auc"]["interval"] is None
+
+
+@pytest.mark.parametrize("label", [0, 1])
+@pytest.mark.parametrize("videos", [5, 40])
+def test_one_class_has_no_metric_that_needs_two(label, videos):
+    result = describe([label] * videos, np.linspace(0, 1, videos), list(range(videos)), seed=0)
+    assert list(result) == ["accuracy", "log_loss"]
+
+
+def test_nothing_to_describe():
+    assert describe([], [], [], seed=0) == {}
+
+
+def test_format_metric():
+    line = format_metric("roc_auc", {"value": 0.81234, "interval": [0.7, 0.9], "method": "x"})
+    assert line.split() == ["roc", "auc", "0.812", "(95", "%", "interval", "0.700", "to", "0.900)"]
+    assert format_metric("roc_auc", {"value": 1.0, "interval": None}).endswith("1.000  (too few to bound)")

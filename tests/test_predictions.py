@@ -1,0 +1,88 @@
+"""Scores per face: their order, what cannot be read, and the file that hands them on."""
+
+import importlib
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from common import predictions
+from common.pixels import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
+from common.predictions import (
+    FIELDS,
+    cannot_judge_line,
+    prediction_line,
+    read_split,
+    score_faces,
+    write_predictions,
+)
+from tests.trees import write_pairs
+
+
+class RedMean:
+    """Stands for a network: its score is the mean red of a face, 0 to 1."""
+
+    def predict(self, faces, batch_size, verbose):
+        pixels = faces * IMAGENET_STD_RGB + IMAGENET_MEAN_RGB
+        return pixels[..., 0].mean(axis=(1, 2), keepdims=False)[:, None]
+
+
+def write_faces(folder, number):
+    """Write `number` faces of rising redness; return their paths."""
+    paths = [folder / f"{index}.png" for index in range(number)]
+    for index, path in enumerate(paths):
+        cv2.imwrite(str(path), np.full((9, 7, 3), (0, 0, 10 * index), np.uint8))
+    return paths
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 4, 512])
+def test_scores_keep_their_order_and_what_is_unreadable_has_none(tmp_path, monkeypatch, chunk):
+    monkeypatch.setattr(predictions, "CHUNK", chunk)
+    paths = write_faces(tmp_path, 8)
+    paths[2].write_bytes(b"not a picture")
+    paths[5].unlink()
+    scores = score_faces(RedMean(), paths, 16, "03a")
+    assert scores[2] is None and scores[5] is None
+    expected = [10 * index / 255 for index in (0, 1, 3, 4, 6, 7)]
+    assert [score for score in scores if score is not None] == pytest.approx(expected, abs=1e-6)
+    assert all(type(score) is float for score in scores if score is not None)
+
+
+def test_no_faces_have_no_scores():
+    assert score_faces(RedMean(), [], 16, "03a") == []
+
+
+def test_lines_have_the_documented_fields():
+    assert FIELDS == (
+        "video_id", "filename", "group", "split", "frame", "frame_s", "person", "file", "confidence", "face_px", "label",
+        "score",
+    )  # fmt: skip
+    row = {"video_id": "x", "filename": "x.mp4", "group": "g", "split": "test", "label": 1, "path": "not handed on"}
+    line = prediction_line({**row, "frame": 3}, 0.25)
+    assert tuple(line) == FIELDS and line["score"] == 0.25 and line["frame"] == 3 and line["face_px"] is None
+    line = cannot_judge_line(row, "no face")
+    assert tuple(line) == (*FIELDS, "reason") and line["score"] is None and line["reason"] == "no face"
+    assert (line["video_id"], line["group"], line["label"], line["person"]) == ("x", "g", 1, None)
+
+
+def test_file_is_one_json_object_per_line(tmp_path):
+    lines = [{"video_id": "Zoë\n\u2028x", "score": 0.1}, {"video_id": "b", "score": None}]
+    write_predictions(tmp_path / "new" / "p.json", lines)
+    text = (tmp_path / "new" / "p.json").read_bytes().decode()
+    assert text.endswith("\n") and [json.loads(line) for line in text[:-1].split("\n")] == lines
+    write_predictions(tmp_path / "empty.json", [])
+    assert (tmp_path / "empty.json").read_bytes() == b""
+
+
+def test_read_split_gives_numbers_and_paths(tmp_path):
+    write_pairs(tmp_path)
+    assert importlib.import_module("02_prepare_dataset").main(["--data-dir", str(tmp_path)]) == 0
+    parts = read_split(tmp_path / "split_dataset")
+    assert {split: len(rows) for split, rows in parts.items()} == {"train": 64, "val": 8, "test": 8}
+    for split, rows in parts.items():
+        for row in rows:
+            assert row["path"].is_file() and row["path"].name == row["file"] and row["split"] == split
+            assert row["label"] == int("real" in row["file"])
+            assert type(row["frame"]) is int and type(row["person"]) is int and type(row["label"]) is int
+            assert (row["frame_s"], row["face_px"], row["confidence"]) == (0.5 * row["frame"], 4.0, 0.99)
