@@ -2,7 +2,7 @@
 
 Reads   cnn_preds_values.json: JSON Lines, one face per line, any URL that Spark reads   (03_train_cnn.py, 03a_load_model.py)
 Writes  mapreduce_res.txt, video_preds.csv, submission.csv (label = P(fake)), metrics.json; with labels ConfusionVideo.png
-Rerun   judges again
+Rerun   does nothing if the predictions and options are the same; predictions at a URL are judged again
 
 A video without a usable face is listed as CANNOT JUDGE with its reason. Runs by itself or under spark-submit.
 """
@@ -21,9 +21,19 @@ from common.metrics import describe, format_metric
 from common.model import record_path
 from common.paths import BEST_MODEL, locate
 from common.plots import draw_confusion
-from common.records import InputError, OutputError, read_json, write_atomic, write_csv, write_json, writing
+from common.records import (
+    InputError,
+    OutputError,
+    read_json,
+    source_stamp,
+    write_atomic,
+    write_csv,
+    write_json,
+    writing,
+)
 
 STAGE = "04"
+METRICS = "metrics.json"
 AGGREGATES = ("mean", "lowest-person", "confident")
 SHUFFLE_PARTITIONS_PER_CORE = 2  # Spark's 200 cost more than the whole job on one machine
 SCORE_DECIMALS = 12  # Spark adds in any order; rounding keeps a tie at 0.5 a tie
@@ -192,8 +202,16 @@ def text_report(rows, metrics, aggregate):
     return "\n".join(lines) + "\n"
 
 
-def write_results(rows, aggregate, output_dir, seed):
-    """Write every output of this step; return the metrics of the labelled, judged videos."""
+def is_current(output_dir, made_from):
+    """Tell whether every output is there and was made from the same predictions with the same settings."""
+    record = read_json(output_dir / METRICS) or {}
+    names = ("mapreduce_res.txt", "video_preds.csv", "submission.csv")
+    names += ("ConfusionVideo.png",) if record.get("labelled") else ()
+    return record.get("made_from") == made_from and all((output_dir / name).is_file() for name in names)
+
+
+def write_results(rows, aggregate, output_dir, seed, made_from):
+    """Write every output of this step, metrics.json last; return the metrics of the labelled, judged videos."""
     judged = [row for row in rows if row["score"] is not None]
     labelled = [row for row in judged if row["label"] is not None]
     metrics = describe(*([row[name] for row in labelled] for name in ("label", "score", "group")), seed)
@@ -206,12 +224,6 @@ def write_results(rows, aggregate, output_dir, seed):
         for row in rows
     ]
     write_csv(output_dir / "submission.csv", ("filename", "label"), kaggle)
-    write_json(output_dir / "metrics.json", {
-        "score": "P(real): 1 real, 0 fake; REAL when at least 0.5", "aggregate": aggregate, "videos": len(rows),
-        "judged": len(judged), "cannot_judge": len(rows) - len(judged), "labelled": len(labelled),
-        "real": sum(row["label"] == REAL for row in labelled), "fake": sum(row["label"] == FAKE for row in labelled),
-        "metrics": metrics, "note": None if metrics else "no judged video has a label",
-    })  # fmt: skip
     write_atomic(output_dir / "mapreduce_res.txt", text_report(rows, metrics, aggregate))
     if labelled:
         predicted = [int(row["score"] >= THRESHOLD) for row in labelled]
@@ -222,6 +234,12 @@ def write_results(rows, aggregate, output_dir, seed):
     else:
         with writing():  # one of an earlier run would be taken for this one's
             (output_dir / "ConfusionVideo.png").unlink(missing_ok=True)
+    write_json(output_dir / METRICS, {
+        "score": "P(real): 1 real, 0 fake; REAL when at least 0.5", "aggregate": aggregate, "videos": len(rows),
+        "judged": len(judged), "cannot_judge": len(rows) - len(judged), "labelled": len(labelled),
+        "real": sum(row["label"] == REAL for row in labelled), "fake": sum(row["label"] == FAKE for row in labelled),
+        "made_from": made_from, "metrics": metrics, "note": None if metrics else "no judged video has a label",
+    })  # fmt: skip
     return metrics
 
 
@@ -237,6 +255,7 @@ def build_parser():
     parser.add_argument("--weights", metavar="PATH", help="an .h5 file, whose .json --aggregate auto reads instead")
     parser.add_argument("--spark-master", metavar="URL", help="such as spark://host:7077 (default: all local cores)")
     parser.add_argument("--limit", type=positive, metavar="N", help="judge the first N videos only")
+    parser.add_argument("--force", action="store_true", help="judge again even if nothing has changed")
     add_seed(parser)
     return parser
 
@@ -256,6 +275,12 @@ def main(argv=None):
         aggregate = (read_json(record) or {}).get("aggregation")
         if aggregate not in AGGREGATES:
             stop(f"{record} does not say how to aggregate; name it with --aggregate")
+    made_from = {"aggregate": aggregate, "seed": args.seed, "limit": args.limit}
+    if is_local:
+        made_from |= source_stamp(Path(predictions))
+        if not args.force and is_current(output_dir, made_from):
+            say(f"{STAGE}: {output_dir} already holds the verdicts of {predictions}; --force judges again")
+            return 0
     spark = start_spark(args.spark_master)
     try:
         path = spark_path(predictions) if is_local else predictions
@@ -270,7 +295,8 @@ def main(argv=None):
     if not rows:
         stop(f"{predictions} holds no predictions")
     try:
-        metrics = write_results(rows, aggregate, output_dir, args.seed)
+        made_from = None if broken or not is_local else made_from  # a rerun says again what is broken
+        metrics = write_results(rows, aggregate, output_dir, args.seed, made_from)
     except (InputError, OutputError) as error:
         stop(str(error))
     for name, entry in metrics.items():

@@ -315,7 +315,7 @@ def test_aggregate_is_in_the_title_of_the_plot(tmp_path, monkeypatch):
     monkeypatch.setattr(verdicts, "draw_confusion", lambda path, labels, predicted, title, unit: titles.append(title))
     row = {"video_id": "a", "filename": None, "group": "a", "label": 1, "score": 0.7, "p_fake": 0.3, "verdict": "REAL",
            "faces": 3, "people": 1, "reason": None}  # fmt: skip
-    verdicts.write_results([row], "confident", tmp_path, 0)
+    verdicts.write_results([row], "confident", tmp_path, 0, None)
     assert titles == ["Videos, aggregate: confident"]
 
 
@@ -410,3 +410,20 @@ def test_under_spark_submit(tmp_path):
     assert "04: 6 videos: " in output and "Traceback" not in output
     scores = {row["video_id"]: float(row["score"]) for row in read_table(tmp_path / "video_preds.csv")}
     assert scores == pytest.approx(recomputed(lines, "mean"), abs=1e-9)
+
+
+def test_rerun_does_nothing_until_something_has_changed(tmp_path, capsys):
+    write_predictions(tmp_path / "cnn_preds_values.json", [face("a", 0.9), face("b", 0.2)])
+    assert run(tmp_path) == 0
+    first = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert run(tmp_path) == 0
+    assert "already holds the verdicts" in capsys.readouterr().err
+    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == first
+    (tmp_path / "submission.csv").unlink()
+    assert run(tmp_path) == 0
+    assert (tmp_path / "submission.csv").is_file(), "a missing output is made again"
+    assert run(tmp_path, "--aggregate", "confident") == 0
+    assert json.loads((tmp_path / "metrics.json").read_text())["aggregate"] == "confident"
+    write_predictions(tmp_path / "cnn_preds_values.json", [face("a", 0.1), face("b", 0.2)])
+    assert run(tmp_path, "--aggregate", "confident") == 0
+    assert read_table(tmp_path / "video_preds.csv")[0]["verdict"] == "FAKE"

@@ -31,14 +31,14 @@ from common.model import (
     save_model,
 )
 from common.paths import digest
-from common.pixels import normalise
+from common.pixels import normalise, to_square
 from common.records import InputError
 from common.training import compile_for
-from tests.datasets import lively_network
+from tests.datasets import face_bgr, lively_network
 
 SIZE = 32
 RECORD = {"backbone": "B0", "input_size": SIZE, "faces": "faces", "class_names": CLASS_NAMES}
-FACES = normalise(np.random.default_rng(0).integers(0, 256, (4, SIZE, SIZE, 3), dtype=np.uint8))
+FACES = normalise(np.stack([to_square(face_bgr(label, 50 + label), SIZE) for label in range(4)]))
 
 
 @pytest.fixture(scope="module")
