@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from common.constants import CLASS_NAMES, FAKE, REAL, SPLITS
-from common.model import NORM_MOMENTUM, backbone_of, build_model, load_keras
+from common.model import backbone_of, build_model, load_keras
 from common.paths import FACES_RECORD, FRAMES_RECORD, SPLIT_RECORD, SPLIT_TABLE, digest
 from common.pixels import normalise, to_square
 from common.records import write_csv, write_json
@@ -38,11 +38,12 @@ def lively_network():
     layers = backbone_of(model).layers
     norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
     faces_rgb = [to_square(face_bgr(label, number), 32) for label in (REAL, FAKE) for number in range(16)]
+    momentum = norms[0].momentum
     for norm in norms:
         norm.momentum = 0.1
     model(normalise(np.stack(faces_rgb)), training=True)
     for norm in norms:
-        norm.momentum = NORM_MOMENTUM
+        norm.momentum = momentum
     head = model.layers[-1]
     head.kernel.assign(20 * head.kernel)
     return model
