@@ -9,14 +9,15 @@ import os
 import shutil
 import sys
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
-from common.cli import add_frames_dir, add_path, add_work_options, make_parser, positive, require_videos_dir, say, stop
-from common.constants import FRAMES_PER_VIDEO, MAX_PIXELS, MAX_SIDE_PX
+from common.cli import add_frames_dir, add_path, add_work_options, make_parser, positive, require_videos_dir, stop
+from common.constants import FRAMES_PER_VIDEO, MAX_PHOTO_PIXELS, MAX_PIXELS, MAX_SIDE_PX
 from common.paths import FRAMES_RECORD, Source, data_root, frames_dir_of, list_frame_dirs, list_sources, share_of
-from common.records import InputError, new_directory, read_json, source_stamp, write_json
+from common.records import InputError, is_our_folder, new_directory, read_json, source_stamp, write_json
 from common.runner import work_through
 
 STAGE = "00"
@@ -73,9 +74,9 @@ def saved_size(width, height, max_side):
     return max(1, round(width * scale)), max(1, round(height * scale)), scale
 
 
-def check_size(width, height):
+def check_size(width, height, max_pixels=MAX_PIXELS):
     """Raise InputError for dimensions that no real picture has."""
-    if width < 1 or height < 1 or width * height > MAX_PIXELS:
+    if width < 1 or height < 1 or width * height > max_pixels:
         raise InputError(f"claims to be {width}x{height} pixels; not a usable picture")
 
 
@@ -157,7 +158,7 @@ def read_in_order(path, count, frame_count):
         container, stream = open_video(path)
         with container:
             fps = float(stream.average_rate or fps)
-            for packet in [*demux(container, stream), None]:
+            for packet in chain(demux(container, stream), (None,)):
                 for frame in decode(stream.codec_context, packet):
                     if total in wanted:
                         kept[total] = frame
@@ -169,7 +170,10 @@ def read_in_order(path, count, frame_count):
 
 
 def read_video(path, count, max_side):
-    """Return (pictures, facts): uint8 BGR arrays (h, w, 3) and the fields of frames.json. Raises InputError."""
+    """Return (pictures, times_s, shown, facts). Raises InputError.
+
+    Pictures are uint8 BGR (h, w, 3), `shown` is the (width, height) that players show, facts are fields of frames.json.
+    """
     container, stream = open_video(path)
     with container:
         packets, cut_off = [], False
@@ -231,7 +235,7 @@ def read_photo(path, max_side):
     Image.MAX_IMAGE_PIXELS = None  # check_size is stricter
     try:
         with Image.open(path, formats=("JPEG", "PNG", "WEBP")) as image:
-            check_size(*image.size)
+            check_size(*image.size, MAX_PHOTO_PIXELS)
             shown_rgb = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         reason = "is not a readable photo" if isinstance(error, UnidentifiedImageError) else f"cannot be read: {error}"
@@ -268,7 +272,7 @@ class Job:
         }
 
     def is_ours(self):
-        return (self.target_dir / FRAMES_RECORD).is_file()
+        return is_our_folder(self.target_dir, FRAMES_RECORD)
 
     def finished(self):
         record = read_json(self.target_dir / FRAMES_RECORD)
@@ -347,8 +351,6 @@ def main(argv=None):
     jobs = [Job(source, frames_dir, args.frames, args.max_side) for source in chosen[: args.limit]]
     if args.shard[0] != 1:
         problems = []  # the first shard reports what no shard can read
-    elif args.shard[1] > 1:
-        say(f"{STAGE}: shard {args.shard[0]} of {args.shard[1]}")
     return work_through(STAGE, convert, jobs, args, data_dir, problems)
 
 

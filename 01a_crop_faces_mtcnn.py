@@ -13,7 +13,9 @@ import shutil
 import subprocess
 import sys
 from collections import defaultdict
+from ctypes.util import find_library
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -31,11 +33,12 @@ from common.cli import (
 from common.constants import LANDMARK_NAMES, MARGIN, MIN_CONFIDENCE, PERSON_MIN_FRAMES
 from common.paths import FACES_RECORD, FRAMES_RECORD, data_root, digest, frames_dir_of, list_frame_dirs, share_of
 from common.pixels import read_image
-from common.records import InputError, new_directory, read_json, write_json
+from common.records import InputError, is_our_folder, new_directory, read_json, write_json
 from common.runner import work_through
 
 STAGE = "01a"
 TIMEOUT_S = 600  # per video
+GPU_ANSWER_S = 10  # a driver that hangs longer is of no use
 DETECT_SIDE_PX = 640  # longer side of the copy that MTCNN sees: finds 98 % of the faces of 60 px and more
 MIN_DETECT_SIDE_PX = 32  # MTCNN's image pyramid fails on shorter sides
 SAME_PERSON_COST = 1.5  # above this a face is somebody new; see `match_cost`
@@ -96,14 +99,26 @@ def number_people(faces_by_frame):
     return numbers
 
 
+def tensorflow_has_cuda():
+    """Tell whether the libraries are there that TensorFlow needs on a GPU, from tensorflow[and-cuda] or the system."""
+    return bool(find_library("cudnn") or (find_spec("nvidia") and find_spec("nvidia.cudnn")))
+
+
 def gpu_count():
-    """Return the number of NVIDIA GPUs this process may use, without importing TensorFlow."""
+    """Return the number of NVIDIA GPUs that this process and its TensorFlow may use, without importing TensorFlow."""
+    if not tensorflow_has_cuda():
+        return 0
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
     if not shutil.which("nvidia-smi"):
         return 0
-    listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    try:
+        listing = subprocess.run(
+            ["nvidia-smi", "-L"], capture_output=True, text=True, check=False, timeout=GPU_ANSWER_S
+        )
+    except subprocess.TimeoutExpired:
+        return 0
     return sum(line.startswith("GPU ") for line in listing.stdout.splitlines())
 
 
@@ -172,9 +187,7 @@ def detect_batch(images_rgb):
 def as_face(row, scale, width, height):
     """Return one detector row as a face in pixels of the saved frame; None if nothing of it lies inside."""
     left, top, right, bottom = row[:4] / scale
-    left, right = np.clip([left, right], 0, width)
-    top, bottom = np.clip([top, bottom], 0, height)
-    if right - left < 1 or bottom - top < 1:
+    if min(right, width) - max(left, 0) < 1 or min(bottom, height) - max(top, 0) < 1:
         return None
     return {
         "box_xywh": [round(float(value), 2) for value in (left, top, right - left, bottom - top)],
@@ -210,13 +223,15 @@ class Job:
         }
 
     def is_ours(self):
-        return (self.target_dir / FACES_RECORD).is_file()
+        return is_our_folder(self.target_dir, FACES_RECORD)
 
     def finished(self):
         record = read_json(self.target_dir / FACES_RECORD)
-        if not record or record.get("unreadable") or record.get("made_from") != self.made_from():
+        try:
+            fits = record and not record.get("unreadable") and record.get("made_from") == self.made_from()
+        except OSError:  # the step before is replacing them at this moment
             return None
-        return record
+        return record if fits else None
 
 
 def crop_faces(job):
@@ -273,7 +288,7 @@ def build_parser():
     parser = make_parser(__doc__)
     add_path(parser, "videos_dir")
     add_frames_dir(parser)
-    add_work_options(parser, TIMEOUT_S, workers=gpu_count() or len(usable_cpus()))
+    add_work_options(parser, TIMEOUT_S)
     return parser
 
 
@@ -284,11 +299,12 @@ def main(argv=None):
     folders = list_frame_dirs(frames_dir)
     if not folders:
         stop(f"{frames_dir} holds no folder with a {FRAMES_RECORD}. Run 00_convert_video_to_image.py first.")
-    sizes = [sum(entry.stat().st_size for entry in os.scandir(folder) if entry.is_file()) for folder in folders]
+    sizes = [(folder / FRAMES_RECORD).stat().st_size for folder in folders]  # grows with the number of frames
     jobs = [Job(folder) for folder in share_of(folders, sizes, args.shard)[: args.limit]]
-    workers = min(args.workers, len(jobs)) or 1
-    initargs = (max(1, len(usable_cpus()) // workers), gpu_queue(gpu_count()))
-    return work_through(STAGE, crop_faces, jobs, args, data_root(args), (), build_detector, initargs)
+    gpus = gpu_count()
+    workers = min(args.workers or gpus or len(usable_cpus()), len(jobs)) or 1
+    initargs = (max(1, len(usable_cpus()) // workers), gpu_queue(gpus))
+    return work_through(STAGE, crop_faces, jobs, args, data_root(args), (), build_detector, initargs, workers)
 
 
 def gpu_queue(gpus):

@@ -12,7 +12,7 @@ from pathlib import Path
 from common.cli import add_frames_dir, add_path, add_work_options, make_parser, require, stop
 from common.paths import FACES_RECORD, MARKS_RECORD, data_root, digest, frames_dir_of, list_frame_dirs, share_of
 from common.pixels import read_image
-from common.records import InputError, new_directory, read_json, write_json
+from common.records import InputError, is_our_folder, new_directory, read_json, write_json
 from common.runner import work_through
 
 STAGE = "01b"
@@ -56,13 +56,15 @@ class Job:
         return {"faces_digest": digest(self.faces_dir / FACES_RECORD), "radius_per_width": RADIUS_PER_WIDTH}
 
     def is_ours(self):
-        return (self.target_dir / MARKS_RECORD).is_file()
+        return is_our_folder(self.target_dir, MARKS_RECORD)
 
     def finished(self):
         record = read_json(self.target_dir / MARKS_RECORD)
-        if not record or record.get("warnings") or record.get("made_from") != self.made_from():
+        try:
+            fits = record and not record.get("warnings") and record.get("made_from") == self.made_from()
+        except OSError:  # the step before is replacing them at this moment
             return None
-        return record
+        return record if fits else None
 
 
 def mark_faces(job):

@@ -19,9 +19,19 @@ from statistics import median
 from common.cli import add_frames_dir, add_path, make_parser, positive, require, require_videos_dir, say, stop
 from common.constants import CLASS_NAMES, FACE_KINDS, FAKE, REAL, SPLITS
 from common.labels import Entry, load_videos
-from common.paths import MARKS_RECORD, METADATA, SPLIT_RECORD, SPLIT_TABLE, data_root, digest, frames_dir_of, locate
-from common.records import InputError, OutputError, new_directory, read_json, write_csv, write_json
-from common.runner import list_messages
+from common.paths import (
+    FACES_RECORD,
+    MARKS_RECORD,
+    METADATA,
+    SPLIT_RECORD,
+    SPLIT_TABLE,
+    data_root,
+    digest,
+    frames_dir_of,
+    locate,
+)
+from common.records import InputError, OutputError, is_our_record, new_directory, read_json, write_csv, write_json
+from common.runner import list_messages, progress
 
 STAGE = "02"
 CUTS_PERCENT = (80, 90)  # of the faces of the rarer class: training ends at the first, validation at the second
@@ -62,12 +72,13 @@ def split_groups(sizes):
 def assign_splits(videos, real_only):
     """Return {group: split} for videos with a label.
 
+    Bystanders do not count: they are left out of training and validation, and stay in test only because their video does.
     Groups without a face of the rarer class follow the alphabet. Where that leaves a set without the other class (as folders
     real/ and fake/ would), they are cut by themselves.
     """
     faces = Counter()
     for video in videos:
-        faces[video.group, video.label] += len(video.faces)
+        faces[video.group, video.label] += sum(not is_bystander(face, video.entry) for face in video.faces)
     groups = {video.group for video in videos}
     totals = [sum(faces[group, label] for group in groups) for label in (FAKE, REAL)]
     rarer, other = (FAKE, REAL) if totals[FAKE] <= totals[REAL] and not real_only else (REAL, FAKE)
@@ -97,18 +108,26 @@ def is_bystander(face, entry):
     return entry.label == FAKE and entry.altered_person is not None and face["person"] != entry.altered_person
 
 
+def keep_marked(videos):
+    """Give every video its marked faces: those drawn on the faces that are there now. Older marks count as missing."""
+    for video in videos:
+        if not video.faces:
+            continue
+        marks = read_json(video.folder / "marked_faces" / MARKS_RECORD)
+        faces_digest = digest(video.folder / "faces" / FACES_RECORD)
+        current = is_our_record(marks) and marks["made_from"].get("faces_digest") == faces_digest
+        digests = marks["digests"] if current else {}
+        video.faces = [{**face, "digest": digests[face["file"]]} for face in video.faces if face["file"] in digests]
+        video.reason = None if video.faces else "its marked faces are missing; run 01b_mark_landmarks.py"
+
+
 def face_rows(videos, splits, face_kind):
     """Return the rows of split.csv, before balancing, and {file name: path of the crop}."""
     rows, paths = [], {}
     for video in videos:
         split = splits[video.group]
-        marks = None
-        if face_kind == "marked_faces":
-            marks = read_json(video.folder / face_kind / MARKS_RECORD) or {"digests": {}}
         for face in video.faces:
             if split != "test" and is_bystander(face, video.entry):
-                continue
-            if marks is not None and face["file"] not in marks["digests"]:
                 continue
             left, top = face["crop_xywh"][:2]
             paths[face["file"]] = video.folder / face_kind / face["file"]
@@ -117,7 +136,7 @@ def face_rows(videos, splits, face_kind):
                 "person": face["person"], "frame": face["frame"], "frame_s": face["frame_s"], "face_px": face["face_px"],
                 "landmarks": json.dumps([[round(x - left, 1), round(y - top, 1)] for x, y in face["landmarks"]]),
                 "confidence": face["confidence"], "label": video.label, "split": split,
-                "digest": marks["digests"][face["file"]] if marks is not None else face["digest"],
+                "digest": face["digest"],
             })  # fmt: skip
     return rows, paths
 
@@ -151,7 +170,7 @@ def write_dataset(rows, paths, record, split_dir, prepared_dir, group_of):
             (new_prepared / name).mkdir()
             for split in SPLITS:
                 (new_split / split / name).mkdir(parents=True)
-        for row in rows:
+        for row in progress(rows, len(rows), STAGE, "faces"):
             name, source = CLASS_NAMES[row["label"]], paths[row["file"]]
             link_or_copy(source, new_prepared / name / row["file"])
             link_or_copy(source, new_split / row["split"] / name / row["file"])
@@ -196,9 +215,10 @@ def check_parts(rows, real_only):
 
 
 def unlabelled_as_real(videos):
-    """Keep the videos not labelled fake; treat those without a label as real (for --real-only)."""
+    """Keep the videos labelled real and those that no metadata.json names, which are taken for real (for --real-only)."""
     for video in videos:
-        video.entry = video.entry or Entry(video.filename, REAL)
+        if not video.named:
+            video.entry = Entry(video.filename, REAL)
     return [video for video in videos if video.label == REAL]
 
 
@@ -222,21 +242,24 @@ def main(argv=None):
     require(frames_dir, "it would hold a folder of faces per video", "00_convert_video_to_image.py")
     refuse_own_folder(split_dir)
     refuse_own_folder(prepared_dir)
-    videos, problems = load_videos(videos_dir, frames_dir, data_root(args))
-    list_messages(STAGE, "failed", [tuple(line.split(": ", 1)) for line in problems])
+    try:
+        videos, problems = load_videos(videos_dir, frames_dir, data_root(args), STAGE, strict=args.real_only)
+    except InputError as error:
+        stop(f"{error}. Mend or remove it: with --real-only, the fakes that it names would count as real")
+    list_messages(STAGE, "failed", problems)
     videos = videos[: args.limit]
     if not any(video.faces for video in videos):
         stop(f"no faces below {frames_dir}. Run 01a_crop_faces_mtcnn.py first.")
-    unlabelled = sum(video.entry is None for video in videos)
+    left_out = sum(video.entry is None and (video.named or not args.real_only) for video in videos)
     videos = unlabelled_as_real(videos) if args.real_only else [video for video in videos if video.entry]
     if not any(video.faces for video in videos):
         if args.real_only:
-            stop("every video with a face is labelled fake; --real-only needs real ones")
+            stop("every video with a face is labelled fake or refused; --real-only needs real ones")
         stop(f"no video with a face has a label: {videos_dir}/{METADATA} is missing or names none of them")
-    if args.faces == "marked_faces" and not any(
-        (video.folder / "marked_faces" / MARKS_RECORD).exists() for video in videos
-    ):
-        stop(f"no marked faces below {frames_dir}. Run 01b_mark_landmarks.py first.")
+    if args.faces == "marked_faces":
+        keep_marked(videos)
+        if not any(video.faces for video in videos):
+            stop(f"no marked faces of the present faces below {frames_dir}. Run 01b_mark_landmarks.py first.")
 
     splits = assign_splits(videos, args.real_only)
     rows, paths = face_rows(videos, splits, args.faces)
@@ -246,10 +269,11 @@ def main(argv=None):
         if args.real_only
         else [row for split in SPLITS for row in balance([r for r in rows if r["split"] == split])]
     )
+    used = {row["video_id"] for row in rows}
     faceless = [
         {"video_id": video.video_id, "filename": video.filename, "group": video.group, "label": video.label,
-         "split": splits[video.group], "reason": video.reason}
-        for video in videos if not video.faces
+         "split": splits[video.group], "reason": "the altered person was not found" if video.faces else video.reason}
+        for video in videos if video.video_id not in used
     ]  # fmt: skip
     key = json.dumps([[row[column] for column in COLUMNS] for row in kept], sort_keys=True)
     record = {"faces": args.faces, "real_only": args.real_only, "digest": digest(key.encode()), "faceless": faceless}
@@ -265,12 +289,12 @@ def main(argv=None):
         state = ", unchanged"
     counts = Counter((row["split"], row["label"]) for row in kept)
     parts = [f"{split} {counts[split, REAL]} real + {counts[split, FAKE]} fake" for split in SPLITS]
-    if unlabelled and not args.real_only:
-        say(f"{STAGE}: {unlabelled} videos without a label were left out")
+    if left_out:
+        say(f"{STAGE}: {left_out} videos without a label were left out")
     groups = len({row["group"] for row in kept})
     say(
         f"{STAGE}: {len(videos)} videos, {groups} groups; faces: {', '.join(parts)}{state}; "
-        f"{len(problems)} failed, {time.monotonic() - started:.0f} s"
+        f"{len(faceless)} videos without a usable face, {len(problems)} failed, {time.monotonic() - started:.0f} s"
     )
     return 1 if problems else 0
 

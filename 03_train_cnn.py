@@ -4,7 +4,7 @@ Reads   split_dataset/split.csv and its faces   (02_prepare_dataset.py)
 Writes  tmp_checkpoint/: best_model.h5, best_model.json, history.csv; Loss.png, Accuracy.png, Confusion.png;
         cnn_preds_values.json (test faces), val_preds_values.json (validation faces)
 Rerun   does nothing if data and settings are the same and the training is finished; goes on at the last finished epoch
-        if it was interrupted; --force starts again
+        if it was interrupted; makes plots and predictions anew if they changed since; --force starts again
 
 First the new layers alone are trained, then everything (with random starting weights everything at once). The learning
 rate warms up, then falls along a cosine. The weights kept are those of the epoch with the highest validation accuracy.
@@ -38,7 +38,7 @@ from common.model import (
     LARGEST_INPUT_PX,
     SMALLEST_INPUT_PX,
     build_model,
-    choose_weights,
+    find_starting_weights,
     load_arrays,
     load_keras,
     load_model,
@@ -68,9 +68,12 @@ def phases_of(epochs, kind):
     return ["head"] * head_epochs + ["everything"] * (epochs - head_epochs)
 
 
-def first_of_each_class(rows, limit):
-    """Return the first `limit` rows of each class."""
-    return [row for label in (REAL, FAKE) for row in [r for r in rows if r["label"] == label][:limit]]
+def first_videos(rows, limit):
+    """Return the rows of the first `limit` videos of each class, in the order of `rows`."""
+    kept = set()
+    for label in (REAL, FAKE):
+        kept.update(sorted({row["video_id"] for row in rows if row["label"] == label})[:limit])
+    return [row for row in rows if row["video_id"] in kept]
 
 
 def read_dataset(split_dir, limit):
@@ -81,7 +84,7 @@ def read_dataset(split_dir, limit):
         stop(f"{split_dir / SPLIT_RECORD} is missing or broken; {REDO_DATASET}")
     parts = read_split(split_dir)
     if limit:
-        parts = {split: first_of_each_class(rows, limit) for split, rows in parts.items()}
+        parts = {split: first_videos(rows, limit) for split, rows in parts.items()}
     if any(len({row["label"] for row in rows}) < 2 for rows in parts.values()):
         stop(f"{split_dir} has a set without real or without fake faces; run 02_prepare_dataset.py without --real-only")
     return dataset, parts
@@ -134,7 +137,7 @@ def train_or_go_on(args, asked, parts, state, state_path):
         kind, path = "none", None  # whatever it started from, the weights are in the state
     else:
         state_path.unlink(missing_ok=True)
-        kind, path, notice = choose_weights(args.weights, args.backbone)
+        kind, path, notice = find_starting_weights(args.weights, args.backbone)
         if notice:
             say(f"{STAGE}: {notice}")
         say(f"{STAGE}: starting from {'random' if kind == 'none' else kind} weights{f' ({path})' if path else ''}")
@@ -178,13 +181,20 @@ def write_results(model, history, dataset, parts, args, output_dir):
     return metrics
 
 
-def model_record(training, dataset, metrics, args):
+def output_digests(output_dir):
+    """Return {name: digest} of the plots and predictions, None for a missing one: 03a writes to the same names."""
+    paths = {name: output_dir / name for name in OUTPUTS}
+    return {name: digest(path) if path.is_file() else None for name, path in paths.items()}
+
+
+def model_record(training, dataset, metrics, args, output_dir):
     """Return what best_model.json says: everything needed to use the weights, and what they come from."""
     return {
         "backbone": args.backbone, "input_size": args.input_size, "pixels": PIXEL_PREPARATION,
         "class_names": CLASS_NAMES, "score": "P(real): 1 real, 0 fake", "threshold": THRESHOLD,
         "margin": MARGIN, "faces": dataset["faces"], "calibration": None, "aggregation": "mean",
         **training, "best_epoch": best_of(training["history"]), "metrics": metrics, "data_digest": dataset["digest"],
+        "outputs": output_digests(output_dir),
         "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
     }  # fmt: skip
 
@@ -226,7 +236,7 @@ def build_parser():
         "--learning-rate", type=learning_rate, metavar="R",
         help=f"highest (default: {FINE_TUNING_RATE}, from random weights {FROM_RANDOM_RATE})",
     )  # fmt: skip
-    parser.add_argument("--limit", type=positive, metavar="N", help="try the first N faces of each set and class only")
+    parser.add_argument("--limit", type=positive, metavar="N", help="try the first N videos of each set and class only")
     parser.add_argument("--force", action="store_true", help="train again from the start")
     add_seed(parser)
     return parser
@@ -246,7 +256,7 @@ def main(argv=None):
     asked |= {"data_digest": dataset["digest"], "weights_digest": weights_file.is_file() and digest(weights_file)}
     state = None if args.force else load_state(state_path, asked)
     finished = None if args.force or state else finished_record(weights_path, asked)
-    if finished and all((output_dir / name).is_file() for name in OUTPUTS):
+    if finished and finished.get("outputs") == output_digests(output_dir):
         say(f"{STAGE}: {weights_path} is already trained on the same data with the same settings; --force trains again")
         return 0
     try:
@@ -260,7 +270,7 @@ def main(argv=None):
         metrics = write_results(model, history, dataset, parts, args, output_dir)
         write_csv(weights_path.with_name("history.csv"), HISTORY_COLUMNS, history)
         with writing():
-            save_model(model, weights_path, model_record(training, dataset, metrics, args))
+            save_model(model, weights_path, model_record(training, dataset, metrics, args, output_dir))
             state_path.unlink(missing_ok=True)
     except (InputError, OutputError) as error:
         stop(str(error))

@@ -8,6 +8,7 @@ Rerun   scores again
 The weights are loaded into a network that this project builds; a model file never brings code.
 """
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -17,13 +18,27 @@ from common.constants import FACE_KINDS, THRESHOLD
 from common.labels import load_videos
 from common.metrics import describe, format_metric
 from common.model import load_model
-from common.paths import BEST_MODEL, SPLIT_RECORD, SPLIT_TABLE, TEST_PREDICTIONS, data_root, frames_dir_of, locate
+from common.paths import (
+    BEST_MODEL,
+    FACES_RECORD,
+    FRAMES_RECORD,
+    SPLIT_RECORD,
+    SPLIT_TABLE,
+    TEST_PREDICTIONS,
+    data_root,
+    frames_dir_of,
+    locate,
+)
 from common.plots import draw_confusion
 from common.predictions import cannot_judge_line, prediction_line, read_split, score_faces, write_predictions
-from common.records import InputError, OutputError, read_json, writing
+from common.records import InputError, OutputError, failures, read_json, writing
 from common.runner import list_messages
 
 STAGE = "03a"
+REDO_DATASET = "run 02_prepare_dataset.py --force"
+REDO_FACES = {
+    "faces": "run 01a_crop_faces_mtcnn.py --force", "marked_faces": "run 01b_mark_landmarks.py --force"
+}  # fmt: skip
 
 
 def test_faces(split_dir, limit):
@@ -31,9 +46,24 @@ def test_faces(split_dir, limit):
     require(split_dir / SPLIT_TABLE, "it would list the test faces", "02_prepare_dataset.py")
     dataset = read_json(split_dir / SPLIT_RECORD)
     if dataset is None:
-        stop(f"{split_dir / SPLIT_RECORD} is missing or broken; run 02_prepare_dataset.py --force")
-    faceless = [row for row in dataset["faceless"] if row["split"] == "test"]
-    return read_split(split_dir)["test"][:limit], faceless, dataset["faces"]
+        stop(f"{split_dir / SPLIT_RECORD} is missing or broken; {REDO_DATASET}")
+    rows, faceless = read_split(split_dir)["test"], [row for row in dataset["faceless"] if row["split"] == "test"]
+    kept = set(sorted({row["video_id"] for row in rows + faceless})[:limit])
+    rows, faceless = ([row for row in part if row["video_id"] in kept] for part in (rows, faceless))
+    return rows, faceless, dataset["faces"]
+
+
+def check_steps(videos, videos_dir, frames_dir, data_dir):
+    """Stop and name the step before that has not run on these videos; one that failed on them has."""
+    folders = [Path(os.path.abspath(video.folder)) for video in videos]
+    framed = [folder for folder in folders if (folder / FRAMES_RECORD).is_file()]
+    faced = [folder for folder in framed if (folder / "faces" / FACES_RECORD).is_file()]
+    failed = [(record["stage"], Path(record["path"])) for record in failures(data_dir)]
+    root = os.path.abspath(videos_dir)
+    if not framed and not any(stage == "00" and path.is_relative_to(root) for stage, path in failed):
+        stop(f"{frames_dir} holds no frames of these videos. Run 00_convert_video_to_image.py first.")
+    if framed and not faced and not any(stage == "01a" and path in framed for stage, path in failed):
+        stop(f"{frames_dir} holds no faces of these videos. Run 01a_crop_faces_mtcnn.py first.")
 
 
 def faces_of_videos(videos, face_kind):
@@ -60,6 +90,48 @@ def check_faces(record, face_kind, weights_path):
         )
 
 
+def check_marks(rows):
+    """Raise InputError if none of the videos has a folder of such faces: 01b has not run."""
+    if rows and not any(row["path"].parent.is_dir() for row in rows):
+        folder = rows[0]["path"].parent
+        raise InputError(f"{folder} and its like do not exist. Run 01b_mark_landmarks.py first.")
+
+
+def videos_of(args):
+    """Return (videos below --videos-dir, metadata problems), or stop in words if there is nothing to score."""
+    videos_dir, frames_dir = require_videos_dir(args), frames_dir_of(args)
+    videos, problems = load_videos(videos_dir, frames_dir, data_root(args))
+    if not videos:
+        stop(f"{videos_dir} holds no videos or photos")
+    check_steps(videos, videos_dir, frames_dir, data_root(args))
+    return videos[: args.limit], problems
+
+
+def lines_of(rows, scores, faceless, remedy):
+    """Return (prediction lines by video, rows of the faces without a score); every video has a line."""
+    lines = [prediction_line(row, score) for row, score in zip(rows, scores, strict=True) if score is not None]
+    unreadable = [row for row, score in zip(rows, scores, strict=True) if score is None]
+    scored = {line["video_id"] for line in lines}
+    lost = {row["video_id"]: row for row in unreadable if row["video_id"] not in scored}
+    lines += [cannot_judge_line(row, f"its faces are not readable; {remedy}") for row in lost.values()]
+    lines += [cannot_judge_line(row, row["reason"]) for row in faceless]
+    return sorted(lines, key=lambda line: line["video_id"]), unreadable
+
+
+def report(lines, path, seed):
+    """Draw the confusion matrix of the labelled faces and print their metrics; without any, remove an older plot."""
+    labelled = [line for line in lines if line["label"] is not None and line["score"] is not None]
+    if not labelled:
+        with writing():
+            path.unlink(missing_ok=True)  # it would be of other faces
+        say(f"{STAGE}: no face has a label: no {path.name}")
+        return
+    labels, scores, groups = ([line[name] for line in labelled] for name in ("label", "score", "group"))
+    draw_confusion(path, labels, [int(score >= THRESHOLD) for score in scores], "Faces, score per face", "faces")
+    for name, entry in describe(labels, scores, groups, seed).items():
+        say(f"{STAGE}: faces: {format_metric(name, entry)}")
+
+
 def build_parser():
     parser = make_parser(__doc__)
     parser.add_argument(
@@ -73,7 +145,7 @@ def build_parser():
     add_path(parser, "output_dir")
     parser.add_argument("--weights", metavar="PATH", help="an .h5 file with its .json (default: the checkpoint's)")
     parser.add_argument("--faces", choices=FACE_KINDS, default="faces", help="with --videos-dir (default: %(default)s)")
-    parser.add_argument("--limit", type=positive, metavar="N", help="score the first N faces or videos only")
+    parser.add_argument("--limit", type=positive, metavar="N", help="try the first N videos only")
     add_seed(parser)
     return parser
 
@@ -81,52 +153,34 @@ def build_parser():
 def main(argv=None):
     args, started = build_parser().parse_args(argv), time.monotonic()
     weights_path = Path(args.weights) if args.weights else locate(args, "checkpoint_dir") / BEST_MODEL
-    output_dir, problems, face_kind = locate(args, "output_dir"), [], args.faces
     if not args.weights:
         require(weights_path, "it would hold the trained weights", "03_train_cnn.py")
+    problems, face_kind, remedy = [], args.faces, REDO_FACES[args.faces]
     if args.videos_dir:
-        frames_dir = frames_dir_of(args)
-        videos, problems = load_videos(require_videos_dir(args), frames_dir, data_root(args))
-        if not videos:
-            stop(f"{args.videos_dir} holds no videos or photos")
-        rows, faceless = faces_of_videos(videos[: args.limit], face_kind)
+        videos, problems = videos_of(args)
+        rows, faceless = faces_of_videos(videos, face_kind)
     else:
         rows, faceless, face_kind = test_faces(locate(args, "split_dir"), args.limit)
+        remedy = REDO_DATASET
     try:
         model, record = load_model(weights_path)
         check_faces(record, face_kind, weights_path)
+        if args.videos_dir and face_kind == "marked_faces":
+            check_marks(rows)
         scores = score_faces(model, [row["path"] for row in rows], record["input_size"], STAGE)
-        lines = [prediction_line(row, score) for row, score in zip(rows, scores, strict=True) if score is not None]
-        unreadable = [row for row, score in zip(rows, scores, strict=True) if score is None]
-        scored = {line["video_id"] for line in lines}
-        lost = {row["video_id"]: {**row, "reason": "its faces are not readable; run 01a_crop_faces_mtcnn.py --force"}
-                for row in unreadable if row["video_id"] not in scored}  # fmt: skip
-        lines += [cannot_judge_line(row, row["reason"]) for row in [*faceless, *lost.values()]]
-        write_predictions(output_dir / TEST_PREDICTIONS, sorted(lines, key=lambda line: line["video_id"]))
-        labelled = [line for line in lines if line["label"] is not None and line["score"] is not None]
-        if labelled:
-            predicted = [int(line["score"] >= THRESHOLD) for line in labelled]
-            title = "Faces, score per face"
-            draw_confusion(
-                output_dir / "Confusion.png", [line["label"] for line in labelled], predicted, title, "faces"
-            )
-            columns = [[line[name] for line in labelled] for name in ("label", "score", "group")]
-            for name, entry in describe(*columns, args.seed).items():
-                say(f"{STAGE}: faces: {format_metric(name, entry)}")
-        else:
-            with writing():
-                (output_dir / "Confusion.png").unlink(missing_ok=True)  # it would be of other faces
-            if lines:
-                say(f"{STAGE}: no face has a label: no Confusion.png")
+        lines, unreadable = lines_of(rows, scores, faceless, remedy)
+        output_dir = locate(args, "output_dir")
+        write_predictions(output_dir / TEST_PREDICTIONS, lines)
+        report(lines, output_dir / "Confusion.png", args.seed)
     except (InputError, OutputError) as error:
         stop(str(error))
-    list_messages(STAGE, "failed", [(row["path"], "is not readable") for row in unreadable])
-    list_messages(STAGE, "warning", [tuple(line.split(": ", 1)) for line in problems])
+    list_messages(STAGE, "failed", [(row["path"], f"is not readable; {remedy}") for row in unreadable])
+    list_messages(STAGE, "warning", problems)  # metadata.json is needed by 02 only: no failure here
     say(
-        f"{STAGE}: {len(scored) + len(faceless) + len(lost)} videos, {len(rows) - len(unreadable)} faces scored, "
+        f"{STAGE}: {len({line['video_id'] for line in lines})} videos, {len(rows) - len(unreadable)} faces scored, "
         f"{len(faceless)} videos without a face, {len(unreadable)} faces failed, {time.monotonic() - started:.0f} s"
     )
-    return 1 if unreadable or problems else 0
+    return 1 if unreadable else 0
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ Rerun   does nothing if the predictions and options are the same; predictions at
 A video without a usable face is listed as CANNOT JUDGE with its reason. Runs by itself or under spark-submit.
 """
 
+import argparse
 import os
 import re
 import sys
@@ -70,6 +71,7 @@ def start_spark(master):
     """Return a quiet Spark session: under spark-submit the submitted one, else on `master`, else on all local cores."""
     os.environ["JAVA_HOME"] = java_home()
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    from py4j.protocol import Py4JError
     from pyspark import SparkConf
     from pyspark.errors import PySparkRuntimeError
     from pyspark.sql import SparkSession
@@ -87,10 +89,9 @@ def start_spark(master):
         conf.setIfMissing("spark.sql.shuffle.partitions", str(SHUFFLE_PARTITIONS_PER_CORE * len(usable_cpus())))
     try:
         return SparkSession.builder.appName("video verdicts").config(conf=conf).getOrCreate()
-    except PySparkRuntimeError:
-        stop(
-            f"Spark did not start with the Java in {os.environ['JAVA_HOME']}; unset JAVA_HOME to use the project's own"
-        )
+    except (PySparkRuntimeError, Py4JError):
+        java = os.environ["JAVA_HOME"]
+        stop(f"Spark did not start on {conf.get('spark.master')} with the Java in {java} (JAVA_HOME: 8, 11 or 17)")
 
 
 def judge_videos(faces, aggregate):
@@ -214,7 +215,8 @@ def write_results(rows, aggregate, output_dir, seed, made_from):
     """Write every output of this step, metrics.json last; return the metrics of the labelled, judged videos."""
     judged = [row for row in rows if row["score"] is not None]
     labelled = [row for row in judged if row["label"] is not None]
-    metrics = describe(*([row[name] for row in labelled] for name in ("label", "score", "group")), seed)
+    columns = ([row[name] for row in labelled] for name in ("label", "score", "group"))
+    metrics = describe(*columns, seed, rows_are_videos=True)
     write_csv(output_dir / "video_preds.csv", COLUMNS, rows)
     kaggle = [
         {
@@ -243,6 +245,13 @@ def write_results(rows, aggregate, output_dir, seed, made_from):
     return metrics
 
 
+def spark_master(text):
+    """Parse the address of a Spark cluster (argparse type)."""
+    if not re.match(r"(local(\[|$)|yarn$|(spark|k8s|mesos)://)", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not local[N], spark://host:7077, yarn, k8s:// or mesos://")
+    return text
+
+
 def build_parser():
     parser = make_parser(__doc__)
     add_path(parser, "predictions")
@@ -253,7 +262,9 @@ def build_parser():
         help="how a video's faces become its score; auto: as best_model.json says (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--weights", metavar="PATH", help="an .h5 file, whose .json --aggregate auto reads instead")
-    parser.add_argument("--spark-master", metavar="URL", help="such as spark://host:7077 (default: all local cores)")
+    parser.add_argument(
+        "--spark-master", type=spark_master, metavar="URL", help="such as spark://host:7077 (default: all local cores)"
+    )
     parser.add_argument("--limit", type=positive, metavar="N", help="judge the first N videos only")
     parser.add_argument("--force", action="store_true", help="judge again even if nothing has changed")
     add_seed(parser)

@@ -16,7 +16,7 @@ import sys
 import unicodedata
 from pathlib import Path
 
-from common.cli import make_parser, positive, printable, say, stop, usable_cpus
+from common.cli import make_parser, positive, printable, say, stop
 from common.model import BASE_WEIGHTS, read_model_record
 from common.paths import BEST_MODEL, DEFAULT_NAMES, data_root, digest, list_frame_dirs
 from common.records import InputError, failures
@@ -87,7 +87,7 @@ def build_parser():
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     aggregates = (*importlib.import_module("04_mapreduce_video_preds").AGGREGATES, "auto")
     parser.add_argument("--aggregate", choices=aggregates, default="mean", help="as for 04 (default: %(default)s)")
-    parser.add_argument("--workers", type=positive, default=len(usable_cpus()), metavar="N", help="as for 00 and 01a")
+    parser.add_argument("--workers", type=positive, metavar="N", help="as for 00 and 01a")
     parser.add_argument("--force", action="store_true", help="redo what is complete")
     return parser
 
@@ -96,7 +96,7 @@ def run_steps(args, path, folder, weights):
     """Run the pipeline on `path` into `folder`; return (worst exit status, rows of verdicts)."""
     place = ["--data-dir", str(folder)]
     videos = ["--videos-dir", os.path.abspath(path), "--frames-dir", str(folder / "frames")]
-    work = ["--workers", str(args.workers), *(["--force"] if args.force else [])]
+    work = [*(["--workers", str(args.workers)] if args.workers else []), *(["--force"] if args.force else [])]
     model = ["--weights", str(weights)]
     worst = 0
     for name, options in [

@@ -17,6 +17,7 @@ CHANCES = {
 
 
 def flip(face_rgb, rng):
+    """Mirror left and right."""
     return face_rgb[:, ::-1]
 
 
@@ -55,6 +56,7 @@ def downscale(face_rgb, rng):
 
 
 def blur(face_rgb, rng):
+    """Blur as an unfocused lens does."""
     import cv2
 
     return cv2.GaussianBlur(face_rgb, (0, 0), rng.uniform(*BLUR_SIGMA_PX))
@@ -72,6 +74,7 @@ def jpeg(face_rgb, rng):
     import cv2
 
     quality = int(rng.integers(JPEG_QUALITY[0], JPEG_QUALITY[1] + 1))
+    # no flag to check: encoding to memory cannot fail, the JPEG format takes any 8-bit face up to 65,500 px
     data = cv2.imencode(".jpg", face_rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     return cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 

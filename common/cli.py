@@ -37,20 +37,21 @@ def add_path(parser, option):
 
 
 def add_frames_dir(parser):
+    """Add --frames-dir, for videos on read-only storage."""
     parser.add_argument(
         "--frames-dir", metavar="DIR", help="where the per-video folders are (default: beside the videos)"
     )
 
 
 def add_seed(parser):
-    parser.add_argument("--seed", type=int, default=SEED, help="the only source of randomness (default: %(default)s)")
+    """Add --seed, which NumPy and Keras take from 0 to 2**32 - 1."""
+    parser.add_argument("--seed", type=seed, default=SEED, help="the only source of randomness (default: %(default)s)")
 
 
-def add_work_options(parser, timeout_s, workers=None):
+def add_work_options(parser, timeout_s):
     """Add what 00, 01a and 01b share: --workers, --shard, --limit, --force, --timeout."""
-    workers = workers or len(usable_cpus())
     parser.add_argument(
-        "--workers", type=positive, default=workers, metavar="N", help="processes (default: %(default)s)"
+        "--workers", type=positive, metavar="N", help="processes (default: one per CPU; detectors: one per usable GPU)"
     )
     parser.add_argument("--shard", type=shard, default=(1, 1), metavar="I/N", help="do the I-th of N shares only")
     parser.add_argument("--limit", type=positive, metavar="N", help="try the first N videos only")
@@ -76,6 +77,14 @@ def positive(text):
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return number
+
+
+def seed(text):
+    """Parse an integer of 0 to 2**32 - 1 (argparse type)."""
+    number = int(text)
+    if not 0 <= number < 2**32:
+        raise argparse.ArgumentTypeError(f"{text} is not 0 to 4294967295")
     return number
 
 

@@ -22,6 +22,7 @@ UNSUPPORTED_SUFFIXES = (
     ".wmv", ".flv", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".3gp", ".ogv",
 )  # fmt: skip
 MAX_PIXELS = 2**26  # 67 million: 8K video is 33 million, larger claims come from damaged or hostile headers
+MAX_PHOTO_PIXELS = 2**28  # phones make photos of 200 million pixels
 TEMPORARY_PREFIX = "."
 
 BACKBONES = tuple(f"B{number}" for number in range(8))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -17,7 +18,8 @@ from common.paths import (
     video_id_of,
     walk_inputs,
 )
-from common.records import failures, read_json
+from common.records import InputError, failures, read_json
+from common.runner import progress
 
 LABELS = {"FAKE": FAKE, "REAL": REAL}
 GIVEN_TWICE = object()  # stands for the value of a name that a JSON object holds twice: which one is meant is unknown
@@ -45,6 +47,7 @@ class Video:
     faces: list = field(default_factory=list)
     reason: str | None = None
     entry: Entry | None = None
+    named: bool = False  # some metadata.json has an item for its id, used or refused
     group: str | None = None
 
     @property
@@ -92,15 +95,16 @@ def mark_repeated(pairs):
     return {name: value if times[name] == 1 else GIVEN_TWICE for name, value in pairs}
 
 
-def read_metadata(videos_dir):
+def read_metadata(videos_dir, strict=False):
     """Read every metadata.json below `videos_dir`.
 
-    Returns ({video_id: Entry}, problems): each problem is a line that names the file and the item it is about.
+    Returns ({video_id: Entry}, problems, refused): problems are (path of the metadata.json, reason), refused is the set of the
+    video_ids whose items cannot be used. A file that cannot be used as a whole is a problem; with `strict` it raises InputError.
     """
     videos_dir = Path(videos_dir)
     root = videos_dir.parent if videos_dir.is_file() else videos_dir
     paths = [root / METADATA] if videos_dir.is_file() else walk_inputs(videos_dir, set(), set())
-    entries, problems = {}, []
+    entries, problems, refused = {}, [], set()
     for path in paths:
         if path.name != METADATA or not path.is_file():
             continue
@@ -109,18 +113,21 @@ def read_metadata(videos_dir):
             if not isinstance(items, dict):
                 raise ValueError("is not an object of file names")
         except (OSError, ValueError, RecursionError) as error:
-            problems.append(f"{path}: cannot be used: {error}")
+            if strict:
+                raise InputError(f"{path} cannot be used: {error}") from error
+            problems.append((path, f"cannot be used: {error}"))
             continue
         for name, fields in sorted(items.items()):
             try:
                 entry = parse_entry(path, path.parent.relative_to(root), name, fields)
             except ValueError as error:
-                problems.append(f'{path}: "{name}" {error}')
+                problems.append((path, f'"{name}" {error}'))
+                refused.add(video_id_of(os.path.relpath(os.path.join(path.parent, name), root)))  # also of "x/../y.mp4"
                 continue
             other = entries.setdefault(video_id_of(entry.filename), entry)
             if other is not entry:
-                problems.append(f'{path}: "{name}" would share its id with "{other.filename}"; left out')
-    return entries, problems
+                problems.append((path, f'"{name}" would share its id with "{other.filename}"; left out'))
+    return entries, problems, refused
 
 
 def find_groups(entries, video_ids):
@@ -141,7 +148,7 @@ def find_groups(entries, video_ids):
         node = root_of(("video", video_id))
         entry = entries.get(video_id)
         links = [("video", video_id_of(entry.original))] if entry and entry.original else []
-        links += [("group", normal_name(entry.group))] if entry and entry.group is not None else []
+        links += [("group", unicodedata.normalize("NFC", entry.group))] if entry and entry.group is not None else []
         for link in links:
             parent[root_of(link)] = root_of(node)
     names = {}
@@ -151,13 +158,14 @@ def find_groups(entries, video_ids):
     return {video_id: names[root_of(("video", video_id))] for video_id in video_ids}
 
 
-def load_videos(videos_dir, frames_dir, data_dir):
+def load_videos(videos_dir, frames_dir, data_dir, stage="reading", strict=False):
     """Gather every video that is an input or has a folder of frames, with its faces, label and group.
 
-    Returns (videos sorted by video_id, metadata problems).
+    Returns (videos sorted by video_id, metadata problems as (path, reason)). `stage` names the progress bar; with `strict`, a
+    metadata.json that cannot be used as a whole raises InputError.
     """
     videos_dir, frames_dir = Path(videos_dir), Path(frames_dir)
-    entries, problems = read_metadata(videos_dir) if videos_dir.exists() else ({}, [])
+    entries, problems, refused = read_metadata(videos_dir, strict) if videos_dir.exists() else ({}, [], set())
     failed = {record["path"]: record["reason"] for record in failures(data_dir)}
     videos = {}
     sources = list_sources(videos_dir, data_dir)[0] if videos_dir.exists() else []
@@ -168,13 +176,13 @@ def load_videos(videos_dir, frames_dir, data_dir):
     folders = [] if not frames_dir.is_dir() else list_frame_dirs(frames_dir)
     if videos_dir.is_file():
         folders = [folder for folder in folders if folder.name in videos]
-    for folder in folders:
+    for folder in progress(folders, len(folders), stage, "videos"):
         frames_record = read_json(folder / FRAMES_RECORD)
-        if not frames_record:
+        if not frames_record:  # damaged
             continue
         video = videos.setdefault(folder.name, Video(folder.name, frames_record["made_from"]["filename"], folder))
         faces_record = read_json(folder / "faces" / FACES_RECORD)
-        if faces_record:
+        if isinstance(faces_record, dict) and "faces" in faces_record:
             video.faces, video.reason = faces_record["faces"], faces_record["reason"]
         else:
             failure = failed.get(os.path.abspath(folder))
@@ -182,10 +190,11 @@ def load_videos(videos_dir, frames_dir, data_dir):
     groups = find_groups(entries, videos)
     for video_id, video in videos.items():
         entry, video.group = entries.get(video_id), groups[video_id]
+        video.named = entry is not None or video_id in refused
         if entry and normal_name(entry.filename) == normal_name(video.filename):  # x.mov is not x.mp4
             video.entry = entry
     if not videos_dir.is_file():
         found = {normal_name(video.filename) for video in videos.values()}
         missing = [entry for entry in entries.values() if normal_name(entry.filename) not in found]
-        problems += [f'{entry.metadata}: "{entry.filename}" is no video in {videos_dir}' for entry in missing]
+        problems += [(entry.metadata, f'"{entry.filename}" is no video in {videos_dir}') for entry in missing]
     return [videos[video_id] for video_id in sorted(videos)], problems

@@ -10,6 +10,7 @@ EPSILON = 1e-7  # keeps the log loss of a certain mistake finite
 
 
 def accuracy(labels, scores, weights=None):
+    """Share of verdicts that are right."""
     return float(np.average((scores >= THRESHOLD) == labels, weights=weights))
 
 
@@ -31,6 +32,7 @@ def roc_auc(labels, scores, weights=None):
 
 
 def log_loss(labels, scores, weights=None):
+    """Mean of -ln of the chance given to the right class."""
     scores = np.clip(scores, EPSILON, 1 - EPSILON)
     return float(np.average(-np.log(np.where(labels == REAL, scores, 1 - scores)), weights=weights))
 
@@ -64,11 +66,11 @@ def bootstrap_intervals(labels, scores, groups, names, seed):
     return {name: [float(bound) for bound in np.percentile(found, (2.5, 97.5))] for name, found in values.items()}
 
 
-def describe(labels, scores, groups, seed):
+def describe(labels, scores, groups, seed, rows_are_videos=False):
     """Return {metric: {"value", "interval", "method"}} for videos (or faces) that have a label and a score.
 
     The interval is None where the data are too few to bound the metric. Metrics that need both classes are left out
-    when there is only one.
+    when there is only one. The faces of a video are not independent trials: the binomial interval is for videos only.
     """
     labels, scores, groups = np.asarray(labels), np.asarray(scores, float), np.asarray(groups)
     if not len(labels):
@@ -83,7 +85,7 @@ def describe(labels, scores, groups, seed):
         few = set(names)
     for name in few:
         result[name] |= {"interval": None, "method": "too few to bound"}
-    if "accuracy" in few:
+    if "accuracy" in few and rows_are_videos:
         right = int(((scores >= THRESHOLD) == labels).sum())
         result["accuracy"] |= {"interval": binomial_interval(right, len(labels)), "method": "exact binomial"}
     return result

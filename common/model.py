@@ -8,7 +8,7 @@ import urllib.request
 from pathlib import Path
 
 from common.cli import quiet_libraries
-from common.constants import BACKBONES, FACE_KINDS
+from common.constants import BACKBONES, CLASS_NAMES, FACE_KINDS, MARGIN, PIXEL_PREPARATION
 from common.paths import REPOSITORY_DIR, digest
 from common.records import InputError, read_json, temporary_name, write_json
 
@@ -19,6 +19,7 @@ NORM_MOMENTUM = 0.9  # Keras's 0.99 makes validation meaningless for the first h
 CONNECT_TIMEOUT_S = 5
 SMALLEST_INPUT_PX, LARGEST_INPUT_PX = 32, 2048  # the efficientnet package refuses less; no memory holds more
 DOWNLOADS = ("imagenet", "noisy-student")
+MEANING = {"class_names": list(CLASS_NAMES), "pixels": PIXEL_PREPARATION, "margin": MARGIN}  # of a record: as here
 
 
 def load_keras():
@@ -129,6 +130,12 @@ def read_model_record(weights_path):
         raise InputError(
             f"{weights_path} has no readable {record_path(weights_path).name} beside it, which says how to use it"
         )
+    for name, expected in MEANING.items():
+        if record.get(name, expected) != expected:
+            raise InputError(
+                f"{weights_path} was trained with {name} {record[name]!r}, but this project uses {expected!r}: "
+                "its scores would mean something else; use other weights"
+            )
     if record.get("weights_digest") not in (None, digest(weights_path)):
         raise InputError(f"{weights_path} is not the file that {record_path(weights_path).name} describes")
     return record
@@ -163,7 +170,7 @@ def save_model(model, weights_path, record):
     write_json(record_path(weights_path), {**record, "weights_digest": digest(weights_path)})
 
 
-def choose_weights(choice, backbone):
+def find_starting_weights(choice, backbone):
     """Return (kind, path, notice) of the starting weights for 03's --weights; raises InputError in words.
 
     "auto" is ImageNet where it can be had, else the base weights of this project, else random; `notice` then says why.

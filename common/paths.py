@@ -151,15 +151,18 @@ def list_sources(videos_dir, data_dir=None):
 
 def list_frame_dirs(frames_dir):
     """Return the per-video folders that step 00 completed below `frames_dir`, sorted."""
+    from common.records import is_our_folder  # which imports this module
+
     with os.scandir(frames_dir) as entries:
         names = sorted(entry.name for entry in entries if not entry.name.startswith(TEMPORARY_PREFIX))
-    return [Path(frames_dir) / name for name in names if (Path(frames_dir) / name / FRAMES_RECORD).is_file()]
+    return [Path(frames_dir) / name for name in names if is_our_folder(Path(frames_dir) / name, FRAMES_RECORD)]
 
 
 def share_of(items, sizes, shard):
     """Return the items of shard (number, count), 1-based: the largest first, each to the least loaded shard.
 
-    Depends on nothing but the sorted list and its sizes, so every item is in exactly one shard (Graham's LPT rule).
+    Depends on nothing but the sorted list and its sizes, which must not change while shards run: then every item is in exactly
+    one shard (Graham's LPT rule).
     """
     number, count = shard
     loads = [(0, index) for index in range(count)]

@@ -5,6 +5,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from common.constants import SPLITS
 from common.paths import SPLIT_TABLE
 from common.pixels import load_faces, normalise
 from common.records import write_atomic
@@ -13,7 +14,7 @@ from common.runner import progress
 FIELDS = (
     "video_id", "filename", "group", "split", "frame", "frame_s", "person", "file", "confidence", "face_px", "label", "score",
 )  # fmt: skip
-CHUNK = 512  # faces decoded ahead while the network works on the chunk before
+CHUNK_PIXELS = 2**23  # decoded ahead while the network works on the chunk before: 100 MB, 512 faces of 128 px
 BATCH = 64
 
 
@@ -21,7 +22,7 @@ def read_split(split_dir):
     """Return {split: rows of split.csv} with label as a number and `path` added."""
     with open(split_dir / SPLIT_TABLE, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    parts = {"train": [], "val": [], "test": []}
+    parts = {split: [] for split in SPLITS}
     for row in rows:
         row |= {"label": int(row["label"]), "path": split_dir / row["file"], "file": Path(row["file"]).name}
         row |= {name: float(row[name]) for name in ("frame_s", "face_px", "confidence")}
@@ -32,17 +33,18 @@ def read_split(split_dir):
 
 def score_faces(model, paths, input_size, stage):
     """Return the score P(real) of every face file, in order; None for a file that cannot be read."""
-    starts = range(0, len(paths), CHUNK)
+    chunk_size = max(1, CHUNK_PIXELS // input_size**2)
+    starts = range(0, len(paths), chunk_size)
     scores = [None] * len(paths)
 
     def load(start):
-        chunk = paths[start : start + CHUNK]
+        chunk = paths[start : start + chunk_size]
         faces_rgb, unreadable = load_faces(chunk, input_size)
         return normalise(faces_rgb), set(unreadable)
 
     with ThreadPoolExecutor(1) as loader:
         chunks = [loader.submit(load, start) for start in starts[:1]]
-        for number, start in progress(enumerate(starts), len(starts), stage, f"x {CHUNK} faces"):
+        for number, start in progress(enumerate(starts), len(starts), stage, f"x {chunk_size} faces"):
             faces, unreadable = chunks.pop().result()
             if number + 1 < len(starts):
                 chunks.append(loader.submit(load, starts[number + 1]))

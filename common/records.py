@@ -73,19 +73,36 @@ def read_json(path):
     """Return the parsed JSON of `path`, or None where there is none or it is broken."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
+
+
+def is_our_record(record):
+    """Tell whether parsed JSON is a record of these scripts: it says what the output was made from."""
+    return isinstance(record, dict) and isinstance(record.get("made_from"), dict)
+
+
+def is_our_folder(folder: Path, record_name: str) -> bool:
+    """Tell whether these scripts made `folder`: its record is ours or is damaged. Any other JSON of that name is the user's."""
+    try:
+        return is_our_record(json.loads((folder / record_name).read_text(encoding="utf-8")))
+    except (ValueError, RecursionError):
+        return True
+    except OSError:  # not there, or nobody can tell: what cannot be read is never replaced
+        return False
 
 
 @contextmanager
 def new_directory(path):
     """Give an empty temporary folder that becomes `path` when the block ends without an error.
 
-    What an earlier, killed run left beside it is removed. An older `path` stays until the new one is complete.
+    What an earlier, killed run left beside it is put back or removed. An older `path` stays until the new one is complete.
     """
     temporary, replaced = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.replaced")
     with writing():
         path.parent.mkdir(parents=True, exist_ok=True)
+        if replaced.exists() and not path.exists():  # killed between the two renames below
+            os.rename(replaced, path)
         for leftover in (temporary, replaced):
             shutil.rmtree(leftover, ignore_errors=True)
         temporary.mkdir()
@@ -125,13 +142,29 @@ def forget_failure(data_dir, stage, path):
         _failure_path(data_dir, stage, path).unlink(missing_ok=True)
 
 
+def _is_readable_folder(path):
+    try:
+        os.scandir(path).close()
+    except OSError:
+        return False
+    return True
+
+
 def failures(data_dir):
     """Return the failure records of inputs that still exist, sorted by stage and path."""
     records = [read_json(path) for path in sorted((Path(data_dir) / FAILURES_DIR).glob("*/*.json"))]
     kept = [record for record in records if record and os.path.lexists(record["path"])]
+    # stage 00 notes a folder that it could not list; mended, it never becomes a job that would take the failure back
+    kept = [record for record in kept if record["stage"] != "00" or not _is_readable_folder(record["path"])]
     return sorted(kept, key=lambda record: (record["stage"], record["path"]))
 
 
 def write_failed_table(data_dir):
-    """Rebuild failed.csv (stage, video, reason) from the per-video records."""
-    write_csv(Path(data_dir) / FAILED_TABLE, ("stage", "video", "reason"), failures(data_dir))
+    """Rebuild failed.csv (stage, video, reason) from the per-video records.
+
+    They are listed again after writing: another shard may have noted one, and written its table, in between.
+    """
+    written = None
+    while (rows := failures(data_dir)) != written:
+        write_csv(Path(data_dir) / FAILED_TABLE, ("stage", "video", "reason"), rows)
+        written = rows

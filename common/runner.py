@@ -11,7 +11,7 @@ from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, TimeoutError, wait
 from itertools import chain
 
-from common.cli import say
+from common.cli import say, usable_cpus
 from common.records import InputError, OutputError, forget_failure, note_failure, write_failed_table
 
 PLAIN_LINE_EVERY_S = 60  # when the output is not a terminal
@@ -100,7 +100,7 @@ def run_in_workers(function, tasks, workers, timeout_s, initializer=None, initar
         pool.join()
 
 
-def work_through(stage, function, jobs, args, data_dir, problems=(), initializer=None, initargs=()):
+def work_through(stage, function, jobs, args, data_dir, problems=(), initializer=None, initargs=(), workers=None):
     """Do every job that is not complete, record failures, print the summary; return the exit status.
 
     A job has `.path` (the input that messages name), `.target_dir`, `.is_ours()` (whether these scripts made that folder) and
@@ -120,7 +120,8 @@ def work_through(stage, function, jobs, args, data_dir, problems=(), initializer
             done.append((job, record))
         else:
             todo.append(job)
-    results = run_in_workers(function, todo, min(args.workers, max(1, len(todo))), args.timeout, initializer, initargs)
+    workers = min(workers or args.workers or len(usable_cpus()), len(todo)) or 1
+    results = run_in_workers(function, todo, workers, args.timeout, initializer, initargs)
     try:
         for path, reason in problems:
             note_failure(data_dir, stage, path, reason)
@@ -151,8 +152,8 @@ def work_through(stage, function, jobs, args, data_dir, problems=(), initializer
 
 
 def discard_outdated(job):
-    """Remove our older result of an input that has changed and cannot be used any more."""
-    if os.path.lexists(job.target_dir) and job.is_ours():
+    """Remove our older result of an input that has changed and cannot be used any more; what still fits it stays."""
+    if os.path.lexists(job.target_dir) and job.is_ours() and job.finished() is None:
         shutil.rmtree(job.target_dir, ignore_errors=True)
 
 

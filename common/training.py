@@ -77,6 +77,7 @@ def load_state(path, asked):
 
 
 def assign(variables, values):
+    """Give each Keras variable its array; raises ValueError if their numbers differ."""
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
 

@@ -80,7 +80,7 @@ BAD = {  # name -> what the message says of it
     "cut before its index.mp4": "not a readable video",
     "text.jpg": "not a readable photo",
     "huge.png": "100000x100000",
-    "large.png": "10000x10000",
+    "large.png": "17000x17000",
     "huge frames.avi": "no readable frame",
     "cut.png": "cannot be read",
     "gone.mp4": "cannot be read",
@@ -132,6 +132,7 @@ def make_bad_inputs(folder, port):
     write_numbered(deep / f"{'d' * 60}.mp4", 12)
     (folder / "mine").mkdir()
     (folder / "mine" / "diary.txt").write_text("do not touch")
+    (folder / "mine" / "frames.json").write_text('{"fps": 30}')  # a record of somebody else's program
     for name in ("empty.mp4", "empty.jpg"):
         (folder / name).touch()
     (folder / "text.mp4").write_text("this is not a video\n" * 100)
@@ -151,7 +152,7 @@ def make_bad_inputs(folder, port):
     (folder / "concat web.avi").write_text(f"ffconcat version 1.0\nfile '{remote}'\n")
     (folder / "cut before its index.mp4").write_bytes(local.read_bytes()[:-2000])
     (folder / "huge.png").write_bytes(png_header(100_000, 100_000))
-    (folder / "large.png").write_bytes(png_header(10_000, 10_000))
+    (folder / "large.png").write_bytes(png_header(17_000, 17_000))
     huge_jpeg_frames(folder / "huge frames.avi")
     Image.fromarray(numbered_picture(0)).save(folder / "cut.png")
     (folder / "cut.png").write_bytes((folder / "cut.png").read_bytes()[:3000])
@@ -193,7 +194,7 @@ def test_bad_run_ends_with_1_and_a_summary(bad_run):
 def test_bad_input_is_reported_by_name(bad_run, name):
     data_dir, videos_dir, _, _, _ = bad_run
     assert BAD[name] in failed_rows(data_dir)[name]
-    assert not (videos_dir / step.Path(name).stem / "frames.json").exists()
+    assert not list((videos_dir / step.Path(name).stem).glob("*.png"))
 
 
 def test_only_the_bad_inputs_are_listed(bad_run):
@@ -217,7 +218,7 @@ def test_nothing_was_fetched_and_no_input_changed(bad_run):
     _, videos_dir, _, before, listener = bad_run
     assert listener.connections == 0
     assert {path: value for path, value in digests(videos_dir).items() if path in before} == before
-    assert tree(videos_dir / "mine") == {"diary.txt": b"do not touch"}
+    assert tree(videos_dir / "mine") == {"diary.txt": b"do not touch", "frames.json": b'{"fps": 30}'}
     assert not [path for path in videos_dir.iterdir() if path.name.startswith(".")]
 
 

@@ -21,7 +21,7 @@ def write_faces(videos_dir, video_id="x", frames=3, grey=90):
     """Write what 01a leaves: plain grey crops and faces.json."""
     folder = videos_dir / video_id / "faces"
     folder.mkdir(parents=True, exist_ok=True)
-    (videos_dir / video_id / "frames.json").write_text("{}")
+    (videos_dir / video_id / "frames.json").write_text('{"made_from": {}}')
     rows = []
     for frame in range(frames):
         name = f"{video_id}-{frame:03d}-00.png"

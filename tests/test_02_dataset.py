@@ -317,12 +317,44 @@ def test_real_only_leaves_fakes_out(tmp_path):
     assert len(read_rows(tmp_path)) == 40
 
 
+def test_real_only_leaves_out_what_a_refused_item_names(tmp_path, capsys):
+    """Only videos that nobody names count as real: a fake whose item has a flaw would else be learnt as real."""
+    videos_dir = write_pairs(tmp_path)
+    for name in ("named by nobody.mp4", "flawed.mp4", "detour.mp4", "twice.mp4", "other suffix.mp4", "sub/flawed.mp4"):
+        write_video(videos_dir, name)
+    entries = json.loads((videos_dir / "metadata.json").read_text())
+    entries |= {
+        "flawed.mp4": {"label": "fak"},
+        "x/../detour.mp4": {"label": "FAKE"},
+        "other suffix.mov": {"label": "FAKE"},
+    }
+    twice = '{"twice.mp4": {"label": "FAKE"}, "twice.mp4": {"label": "REAL"}, '
+    (videos_dir / "metadata.json").write_text(twice + json.dumps(entries)[1:])
+    (videos_dir / "sub" / "metadata.json").write_text('{"flawed.mp4": {"label": "FAKE", "altered_person": -1}}')
+    assert run(tmp_path, "--real-only") == 1
+    assert "5 videos without a label were left out" in capsys.readouterr().err
+    used = {row["video_id"] for row in read_rows(tmp_path)}
+    assert used == {f"actor_{actor:03d}_real" for actor in range(10)} | {"named by nobody"}
+
+
+@pytest.mark.parametrize("text", ["not JSON", "[]"])
+def test_real_only_stops_at_metadata_that_cannot_be_used(tmp_path, capsys, text):
+    videos_dir = write_pairs(tmp_path)
+    (videos_dir / "part").mkdir()
+    broken = videos_dir / "part" / "metadata.json"
+    broken.write_text(text)
+    assert run(tmp_path, "--real-only") == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {broken} cannot be used: ") and "--real-only" in error and "Traceback" not in error
+    assert not (tmp_path / "split_dataset").exists()
+
+
 def test_marked_faces_are_used_instead(tmp_path, capsys):
     videos_dir = write_pairs(tmp_path, marked=True)
     record = videos_dir / "actor_000_real" / "marked_faces" / "marked_faces.json"
-    digests = json.loads(record.read_text())["digests"]
-    unmarked = digests.popitem()[0]
-    record.write_text(json.dumps({"digests": digests}))
+    marks = json.loads(record.read_text())
+    unmarked = marks["digests"].popitem()[0]
+    record.write_text(json.dumps(marks))
     assert run(tmp_path) == 0
     plain = {row["file"]: row["digest"] for row in read_rows(tmp_path)}
     assert run(tmp_path, "--faces", "marked_faces") == 0
@@ -340,6 +372,87 @@ def test_marked_faces_that_are_not_there(tmp_path, capsys):
     write_pairs(tmp_path)
     assert run(tmp_path, "--faces", "marked_faces") == 2
     assert "01b_mark_landmarks.py" in capsys.readouterr().err
+
+
+def make_stale(folder):
+    """Change faces.json after its faces were marked, as 01a does when it runs again."""
+    record = folder / "faces" / "faces.json"
+    record.write_text(record.read_text() + "\n")
+
+
+def faceless_of(data_dir):
+    """Return {video_id: row} of the videos without a usable face."""
+    record = json.loads((data_dir / "split_dataset" / "split.json").read_text())
+    return {row["video_id"]: row for row in record["faceless"]}
+
+
+def test_missing_and_stale_marks_make_a_video_faceless(tmp_path, capsys):
+    videos_dir = write_pairs(tmp_path, actors=20, marked=True)
+    (videos_dir / "actor_000_real" / "marked_faces" / "marked_faces.json").unlink()
+    make_stale(videos_dir / "actor_001_real")
+    foreign = videos_dir / "actor_002_real" / "marked_faces" / "marked_faces.json"
+    foreign.write_text("[1]")
+    assert run(tmp_path, "--faces", "marked_faces") == 0
+    assert "; 3 videos without a usable face, 0 failed" in capsys.readouterr().err
+    faceless = faceless_of(tmp_path)
+    assert set(faceless) == {"actor_000_real", "actor_001_real", "actor_002_real"}
+    assert {row["reason"] for row in faceless.values()} == {
+        "its marked faces are missing; run 01b_mark_landmarks.py",
+    }
+    assert not set(faceless) & {row["video_id"] for row in read_rows(tmp_path)}
+    assert run(tmp_path) == 0 and faceless_of(tmp_path) == {}
+
+
+def test_stale_marks_only(tmp_path, capsys):
+    videos_dir = write_pairs(tmp_path, marked=True)
+    for record in videos_dir.glob("*/marked_faces"):
+        make_stale(record.parent)
+    assert run(tmp_path, "--faces", "marked_faces") == 2
+    assert "01b_mark_landmarks.py" in capsys.readouterr().err
+
+
+def test_unmarked_faces_do_not_count_for_the_split(tmp_path):
+    """Half of the actors lost their marks: the other ten are cut 8, 1, 1."""
+    videos_dir = write_pairs(tmp_path, actors=20, marked=True)
+    for actor in range(10):
+        for kind in CLASS_NAMES:
+            make_stale(videos_dir / f"actor_{actor:03d}_{kind}")
+    assert run(tmp_path, "--faces", "marked_faces") == 0
+    counts = Counter(row["split"] for row in read_rows(tmp_path))
+    assert counts == {"train": 8 * 8, "val": 8, "test": 8}
+
+
+def test_bystanders_do_not_count_for_the_split(tmp_path):
+    """The fakes of the first ten actors show nine people of whom one was altered: still one usable face a frame."""
+    videos_dir, entries = tmp_path / "train_sample_videos", {}
+    for actor in range(20):
+        real, fake = f"{actor:02d}_real.mp4", f"{actor:02d}_fake.mp4"
+        entries |= {real: ("REAL", None, {}), fake: ("FAKE", real, {"altered_person": 0})}
+        write_video(videos_dir, real, frames=4, people=9)
+        write_video(videos_dir, fake, frames=4, people=9 if actor < 10 else 1)
+    write_metadata(videos_dir, entries)
+    assert run(tmp_path) == 0
+    fakes = Counter(row["split"] for row in read_rows(tmp_path) if row["label"] == str(FAKE))
+    assert fakes == {"train": 16 * 4, "val": 2 * 4, "test": 2 * 4}
+
+
+def test_fake_whose_altered_person_was_not_found_is_faceless(tmp_path, capsys):
+    videos_dir = write_pairs(tmp_path)
+    entries = json.loads((videos_dir / "metadata.json").read_text())
+    entries["actor_000_fake.mp4"]["altered_person"] = 7
+    (videos_dir / "metadata.json").write_text(json.dumps(entries))
+    assert run(tmp_path) == 0
+    assert "; 1 videos without a usable face, 0 failed" in capsys.readouterr().err
+    row = faceless_of(tmp_path)["actor_000_fake"]
+    assert (row["split"], row["label"], row["reason"]) == ("train", FAKE, "the altered person was not found")
+
+
+def test_progress_is_shown_for_reading_and_linking(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("common.runner.PLAIN_LINE_EVERY_S", 0)
+    write_pairs(tmp_path)
+    assert run(tmp_path) == 0
+    error = capsys.readouterr().err
+    assert "02: 20 of 20 videos, " in error and "02: 80 of 80 faces, " in error
 
 
 def test_set_without_a_class_stops_with_counts_and_the_old_dataset_stays(tmp_path, capsys):
@@ -612,7 +725,8 @@ def test_as_a_subprocess_from_another_folder(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr.startswith(
-        "02: 20 videos, 10 groups; faces: train 32 real + 32 fake, val 4 real + 4 fake, test 4 real + 4 fake; 0 failed"
+        "02: 20 videos, 10 groups; faces: train 32 real + 32 fake, val 4 real + 4 fake, test 4 real + 4 fake; "
+        "0 videos without a usable face, 0 failed"
     )
     assert sorted(path.name for path in (tmp_path / "data root").iterdir()) == [
         "prepared_dataset", "split_dataset", "train_sample_videos",

@@ -17,11 +17,12 @@ from common.metrics import accuracy
 from common.model import build_model, load_keras, load_model, save_model
 from common.paths import REPOSITORY_DIR, digest
 from common.predictions import FIELDS
-from common.records import InputError, OutputError, read_json
+from common.records import InputError, OutputError, read_json, write_json
 from common.training import best_of, is_better, load_state
-from tests.datasets import FACELESS_REASON, lively_network, write_split_dataset
+from tests.datasets import FACELESS_REASON, lively_network, write_split_dataset, write_video_folder
 
 train_cnn = importlib.import_module("03_train_cnn")
+load_weights = importlib.import_module("03a_load_model")
 SCRIPT = REPOSITORY_DIR / "03_train_cnn.py"
 SIZE = 32
 OPTIONS = ["--input-size", str(SIZE), "--batch-size", "4"]
@@ -52,9 +53,11 @@ def test_phases():
     assert train_cnn.phases_of(1, "imagenet") == ["everything"]
 
 
-def test_first_of_each_class():
-    rows = [{"label": label, "number": number} for number, label in enumerate((FAKE, REAL, FAKE, REAL, FAKE))]
-    assert [row["number"] for row in train_cnn.first_of_each_class(rows, 2)] == [1, 3, 0, 2]
+def test_first_videos_of_each_class():
+    rows = [{"label": REAL if video_id in "ace" else FAKE, "video_id": video_id} for video_id in "fceeaabbbdd"]
+    assert "".join(row["video_id"] for row in train_cnn.first_videos(rows, 1)) == "aabbb"
+    assert "".join(row["video_id"] for row in train_cnn.first_videos(rows, 2)) == "caabbbdd"
+    assert train_cnn.first_videos(rows, 3) == rows
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "nan", "inf"])
@@ -214,6 +217,24 @@ def test_a_lost_plot_is_drawn_again_without_training(data_dir, capsys):
         assert content(data_dir)[name] == before[name], name
 
 
+def test_outputs_that_03a_wrote_over_are_made_again_without_training(data_dir, capsys):
+    """Else 04 would give verdicts on the other videos as if they were the test split's."""
+    assert run(data_dir) == 0
+    before = content(data_dir)
+    write_video_folder(data_dir / "other", "x", REAL)
+    write_json(data_dir / "other" / "metadata.json", {"x.mp4": {"label": "REAL"}})
+    assert load_weights.main(["--data-dir", str(data_dir), "--videos-dir", str(data_dir / "other")]) == 0
+    assert all(content(data_dir)[name] != before[name] for name in ("Confusion.png", "cnn_preds_values.json"))
+    capsys.readouterr()
+    assert run(data_dir) == 0
+    printed = capsys.readouterr().err
+    assert "already trained" not in printed and "epoch 1 of" not in printed
+    for name in train_cnn.OUTPUTS:
+        assert content(data_dir)[name] == before[name], name
+    assert run(data_dir) == 0
+    assert "already trained" in capsys.readouterr().err
+
+
 def test_damaged_weights_are_trained_again(data_dir, capsys):
     assert run(data_dir) == 0
     (data_dir / "tmp_checkpoint" / "best_model.h5").write_bytes(b"damaged")
@@ -221,10 +242,10 @@ def test_damaged_weights_are_trained_again(data_dir, capsys):
     load_model(data_dir / "tmp_checkpoint" / "best_model.h5")
 
 
-def test_limit_trains_on_the_first_faces_of_each_class(data_dir):
-    assert run(data_dir, "--limit", 2) == 0
+def test_limit_trains_on_the_first_videos_of_each_class(data_dir):
+    assert run(data_dir, "--limit", 1) == 0
     scored = [line for line in lines_of(data_dir / "cnn_preds_values.json") if line["score"] is not None]
-    assert [line["label"] for line in scored] == [REAL, REAL, FAKE, FAKE]
+    assert [line["video_id"] for line in scored] == ["test_real_0"] * 2 + ["test_fake_0"] * 2
 
 
 def test_a_video_without_a_face_has_a_line_with_the_reason(data_dir):
@@ -339,7 +360,7 @@ def test_going_on_needs_no_starting_weights(data_dir, capsys, monkeypatch):
             raise given
         return given
 
-    monkeypatch.setattr(train_cnn, "choose_weights", choose)
+    monkeypatch.setattr(train_cnn, "find_starting_weights", choose)
     with monkeypatch.context() as patch:
         interrupt_after(patch, 1)
         stopped(capsys, "--data-dir", data_dir, "--epochs", 2, "--weights", "auto")
@@ -532,8 +553,7 @@ def test_predictions_have_one_line_per_face_in_the_agreed_form(trained):
 @pytest.mark.slow
 def test_training_and_03a_give_the_same_scores(trained, tmp_path):
     data_dir = trained[0]
-    load = importlib.import_module("03a_load_model")
-    assert load.main(["--data-dir", str(data_dir), "--output-dir", str(tmp_path)]) == 0
+    assert load_weights.main(["--data-dir", str(data_dir), "--output-dir", str(tmp_path)]) == 0
     expected = {line["file"]: line["score"] for line in lines_of(data_dir / "cnn_preds_values.json")}
     found = {line["file"]: line["score"] for line in lines_of(tmp_path / "cnn_preds_values.json")}
     assert found.keys() == expected.keys()

@@ -378,8 +378,15 @@ def test_java_that_does_not_start_is_a_line_and_exit_2(tmp_path):
         env=clean_environment(JAVA_HOME="/nowhere/java"),
     )  # fmt: skip
     assert done.returncode == 2
-    assert "error: Spark did not start with the Java in /nowhere/java" in done.stderr
+    assert "error: Spark did not start on local[*] with the Java in /nowhere/java" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_master_that_spark_does_not_know_is_refused_at_once(tmp_path, capsys):
+    for address in ("local", "local[2]", "yarn", "spark://host:7077"):
+        assert verdicts.spark_master(address) == address
+    assert run(tmp_path, "--spark-master", "nonsense") == 2
+    assert "'nonsense' is not local[N]" in capsys.readouterr().err
 
 
 def test_as_a_subprocess_from_another_folder_prints_its_own_lines_only(tmp_path):

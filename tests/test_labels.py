@@ -8,7 +8,7 @@ import pytest
 
 from common.constants import FAKE, REAL
 from common.labels import Entry, find_groups, leaves_directory, load_videos, mark_repeated, parse_entry, read_metadata
-from common.records import note_failure
+from common.records import InputError, note_failure
 from tests.trees import write_metadata, write_video
 
 
@@ -63,37 +63,45 @@ BAD_ITEMS = {
 def test_bad_item_is_named_and_the_others_are_used(tmp_path, case):
     item, reason = BAD_ITEMS[case]
     write_raw(tmp_path, f'{{"good.mp4": {{"label": "REAL"}}, {item}}}')
-    entries, problems = read_metadata(tmp_path)
-    assert list(entries) == ["good"]
-    assert len(problems) == 1
-    assert str(tmp_path / "metadata.json") in problems[0] and "bad.mp4" in problems[0] and reason in problems[0]
+    entries, ((path, problem),), refused = read_metadata(tmp_path)
+    assert list(entries) == ["good"] and len(refused) == 1 and "good" not in refused
+    assert path == tmp_path / "metadata.json" and "bad.mp4" in problem and reason in problem
 
 
 @pytest.mark.parametrize("text", ["not JSON", "", '["x.mp4"]', "null", '{"x.mp4": ', "[" * 100_000])
 def test_file_that_cannot_be_used_is_named_and_the_others_are_used(tmp_path, text):
     write_raw(tmp_path / "a", text)
     write_metadata(tmp_path / "b", {"x.mp4": ("REAL", None, {})})
-    entries, problems = read_metadata(tmp_path)
+    entries, ((path, reason),), _ = read_metadata(tmp_path)
     assert list(entries) == ["b__x"]
-    assert len(problems) == 1 and problems[0].startswith(f"{tmp_path / 'a' / 'metadata.json'}: cannot be used: ")
+    assert path == tmp_path / "a" / "metadata.json" and reason.startswith("cannot be used: ")
+    with pytest.raises(InputError, match="a/metadata.json cannot be used: "):
+        read_metadata(tmp_path, strict=True)
+
+
+def test_refused_items_are_known_by_the_id_of_the_video_they_mean(tmp_path):
+    names = ("a.MP4", "./b.mp4", "x/../c.mp4", "../part/d.mp4", f"{tmp_path}/part/e.mp4", "Zoë.mp4")
+    items = {unicodedata.normalize("NFD", name): {"label": "MAYBE"} for name in names}
+    write_raw(tmp_path / "part", json.dumps(items | {"good.mp4": {"label": "REAL"}}))
+    assert read_metadata(tmp_path)[2] == {f"part__{stem}" for stem in ("a", "b", "c", "d", "e", "Zoë")}
 
 
 def test_metadata_that_is_not_utf_8_is_named(tmp_path):
     (tmp_path / "metadata.json").write_bytes(b'{"\xff.mp4": {"label": "REAL"}}')
-    entries, problems = read_metadata(tmp_path)
-    assert not entries and str(tmp_path / "metadata.json") in problems[0]
+    entries, problems, _ = read_metadata(tmp_path)
+    assert not entries and problems[0][0] == tmp_path / "metadata.json"
 
 
 def test_byte_order_mark_is_no_problem(tmp_path):
     (tmp_path / "metadata.json").write_bytes(b'\xef\xbb\xbf{"x.mp4": {"label": "REAL"}}')
-    assert read_metadata(tmp_path) == ({"x": Entry("x.mp4", REAL, metadata=tmp_path / "metadata.json")}, [])
+    assert read_metadata(tmp_path) == ({"x": Entry("x.mp4", REAL, metadata=tmp_path / "metadata.json")}, [], set())
 
 
 def test_names_that_share_an_id_do_not_overwrite_each_other(tmp_path):
     write_metadata(tmp_path, {"x.mov": ("FAKE", None, {}), "x.mp4": ("REAL", None, {})})
-    entries, problems = read_metadata(tmp_path)
-    assert entries["x"].filename == "x.mov"
-    assert len(problems) == 1 and '"x.mp4"' in problems[0] and '"x.mov"' in problems[0]
+    entries, ((path, reason),), _ = read_metadata(tmp_path)
+    assert entries["x"].filename == "x.mov" and path == tmp_path / "metadata.json"
+    assert '"x.mp4"' in reason and '"x.mov"' in reason
 
 
 def test_label_of_another_file_is_not_used(tmp_path):
@@ -101,8 +109,22 @@ def test_label_of_another_file_is_not_used(tmp_path):
     write_video(tmp_path, "x.mov")
     write_metadata(tmp_path, {"x.mp4": ("REAL", None, {})})
     (video,), problems = load_videos(tmp_path, tmp_path, tmp_path)
-    assert video.entry is None and video.label is None
-    assert problems == [f'{tmp_path / "metadata.json"}: "x.mp4" is no video in {tmp_path}']
+    assert video.entry is None and video.label is None and video.named
+    assert problems == [(tmp_path / "metadata.json", f'"x.mp4" is no video in {tmp_path}')]
+
+
+@pytest.mark.parametrize("text", ["[1]", "1", '"x"', "{}", '{"made_from": 3}', "[" * 100_000])
+def test_foreign_records_are_no_frames_and_no_traceback(tmp_path, text):
+    write_video(tmp_path, "x.mp4")
+    (tmp_path / "x" / "frames.json").write_text(text)
+    (video,), _ = load_videos(tmp_path, tmp_path, tmp_path)
+    assert video.faces == [] and "run 00_convert" in video.reason
+
+
+def test_foreign_faces_record_is_no_faces_and_no_traceback(tmp_path):
+    (write_video(tmp_path, "x.mp4") / "faces" / "faces.json").write_text("[1]")
+    (video,), _ = load_videos(tmp_path, tmp_path, tmp_path)
+    assert video.faces == [] and "run 01a_crop" in video.reason
 
 
 def test_names_match_in_any_unicode_form_and_suffix_case(tmp_path):
@@ -121,11 +143,14 @@ def test_groups_connect_originals_present_or_not_and_the_key_group():
         "d": Entry("d.mp4", FAKE, original="gone.mp4"),
         "e": Entry("e.mp4", REAL, group="Zoë"),
         "f": Entry("f.mp4", FAKE, original="b.mp4", group=unicodedata.normalize("NFD", "Zoë")),
+        "g": Entry("g.mp4", REAL, group="Dr.A"),  # no suffix: capitals count
+        "h": Entry("h.mp4", REAL, group="Dr.a"),
         "a2": Entry("a2.mp4", REAL, group="a"),  # the name of a video is no name of a group
     }
     groups = find_groups(entries, [*entries, "unlabelled"])
     assert {groups[name] for name in "abef"} == {"a"}
     assert {groups[name] for name in "cd"} == {"c"}
+    assert groups["g"] != groups["h"]
     assert groups["a2"] == "a2" and groups["unlabelled"] == "unlabelled"
 
 

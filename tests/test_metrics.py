@@ -111,7 +111,7 @@ def test_resamples_of_one_class_are_drawn_again():
 @pytest.mark.parametrize("groups", [1, 2, MIN_GROUPS - 1])
 def test_few_groups_have_an_exact_interval_for_accuracy_and_none_else(groups):
     labels, scores, _ = some_videos(60)
-    result = describe(labels, scores, np.arange(60) % groups, seed=0)
+    result = describe(labels, scores, np.arange(60) % groups, seed=0, rows_are_videos=True)
     exact = binomtest(int(((scores >= 0.5) == labels).sum()), 60).proportion_ci(0.95, method="exact")
     assert result["accuracy"]["interval"] == pytest.approx([exact.low, exact.high])
     assert result["accuracy"]["method"] == "exact binomial"
@@ -120,11 +120,19 @@ def test_few_groups_have_an_exact_interval_for_accuracy_and_none_else(groups):
     assert describe(labels, scores, np.arange(60) % MIN_GROUPS, seed=0)["roc_auc"]["interval"] is not None
 
 
+def test_faces_of_few_groups_have_no_interval_at_all():
+    """200 faces of 4 videos are not 200 trials."""
+    labels = np.repeat([0, 1, 0, 1], 50)
+    for scores in (np.where(np.arange(200) < 150, labels, 1 - labels), labels):
+        result = describe(labels, scores, np.repeat(np.arange(4), 50), seed=0)
+        assert {(entry["interval"], entry["method"]) for entry in result.values()} == {(None, "too few to bound")}
+
+
 @pytest.mark.parametrize(("right", "value"), [(True, 1.0), (False, 0.0)])
 def test_perfect_score_is_not_given_an_interval_of_no_width(right, value):
     labels = np.arange(50) % 2
     scores = np.where((labels == 1) == right, np.linspace(0.6, 0.9, 50), np.linspace(0.1, 0.4, 50))
-    result = describe(labels, scores, np.arange(50), seed=0)
+    result = describe(labels, scores, np.arange(50), seed=0, rows_are_videos=True)
     exact = binomtest(50 if right else 0, 50).proportion_ci(0.95, method="exact")
     assert result["accuracy"]["value"] == value
     assert result["accuracy"]["interval"] == pytest.approx([exact.low, exact.high])

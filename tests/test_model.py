@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 
 from common import model as models
-from common.constants import BACKBONES, CLASS_NAMES
+from common.constants import BACKBONES, CLASS_NAMES, MARGIN, PIXEL_PREPARATION
 from common.model import (
     backbone_of,
     build_model,
-    choose_weights,
     download_weights,
+    find_starting_weights,
     is_model_record,
     load_arrays,
     load_keras,
@@ -147,6 +147,19 @@ def test_a_file_without_a_usable_record_is_refused(copied, text):
     refused(copied, "best_model.json")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"class_names": ["real", "fake"]}, {"class_names": None}, {"pixels": "BGR, /255"}, {"margin": 0.1}],
+)
+def test_weights_whose_scores_mean_something_else_are_refused(copied, change):
+    record = {**RECORD, "pixels": PIXEL_PREPARATION, "margin": MARGIN}
+    record_path(copied).write_text(json.dumps(record))
+    assert read_model_record(copied) == {**record, "class_names": ["fake", "real"]}
+    record_path(copied).write_text(json.dumps({**record, **change}))
+    [(name, value)] = change.items()
+    refused(copied, f"was trained with {name} {value!r}, but this project uses")
+
+
 def test_a_file_that_its_record_does_not_describe_is_refused(copied):
     with h5py.File(copied, "r+") as file:
         file.attrs["note"] = "changed"
@@ -158,7 +171,7 @@ def test_weights_of_another_backbone_are_refused(tmp_path):
     path = tmp_path / "b1.h5"
     save_model(build_model("B1", SIZE), path, {**RECORD, "backbone": "B1"})
     with pytest.raises(InputError, match="holds B1 weights; use --backbone B1"):
-        choose_weights(str(path), "B0")
+        find_starting_weights(str(path), "B0")
     record_path(path).write_text(json.dumps(RECORD))
     refused(path, "does not fit a deepfake_b0 network")
 
@@ -276,7 +289,7 @@ def test_weights_are_downloaded_once_and_used(server, published, tmp_path, kind,
     path = download_weights(kind, "B0")
     assert path == tmp_path / "keras" / "models" / file and path.read_bytes() == published[0]
     assert download_weights(kind, "B0") == path
-    assert choose_weights(kind, "B0") == (kind, path, None)
+    assert find_starting_weights(kind, "B0") == (kind, path, None)
     assert server == [f"/{file}"]
     assert os.listdir(path.parent) == [file]
     model = build_model("B0", SIZE, path)
@@ -291,7 +304,7 @@ def test_the_names_of_all_published_files_are_known(server):
 
 
 def test_auto_is_imagenet_where_it_can_be_had(server):
-    kind, path, notice = choose_weights("auto", "B0")
+    kind, path, notice = find_starting_weights("auto", "B0")
     assert (kind, notice) == ("imagenet", None) and path.is_file()
 
 
@@ -320,18 +333,18 @@ def no_network(monkeypatch, tmp_path):
 
 def test_without_network_auto_takes_the_base_weights_then_none(no_network, saved, monkeypatch, tmp_path):
     monkeypatch.setattr(models, "BASE_WEIGHTS", saved / "best_model.h5")
-    kind, path, notice = choose_weights("auto", "B0")
+    kind, path, notice = find_starting_weights("auto", "B0")
     assert (kind, path) == ("base", saved / "best_model.h5")
     assert notice.startswith("imagenet weights cannot be downloaded (") and "\n" not in notice
-    assert choose_weights("auto", "B1")[:2] == ("none", None)  # the base weights are for B0
+    assert find_starting_weights("auto", "B1")[:2] == ("none", None)  # the base weights are for B0
     monkeypatch.setattr(models, "BASE_WEIGHTS", tmp_path / "missing.h5")
-    assert choose_weights("auto", "B0")[:2] == ("none", None)
+    assert find_starting_weights("auto", "B0")[:2] == ("none", None)
 
 
 def test_without_network_what_was_asked_for_is_an_error(no_network):
     for kind in ("imagenet", "noisy-student"):
         with pytest.raises(InputError, match=f"{kind} weights cannot be downloaded"):
-            choose_weights(kind, "B0")
+            find_starting_weights(kind, "B0")
 
 
 def serve_once(listener, answer):
@@ -347,7 +360,7 @@ def test_a_server_that_never_answers_costs_five_seconds(monkeypatch, tmp_path):
         point_package_at(monkeypatch, f"http://127.0.0.1:{listener.getsockname()[1]}/", b"", tmp_path)
         monkeypatch.setattr(models, "BASE_WEIGHTS", tmp_path / "missing.h5")
         started = time.monotonic()
-        kind, _, notice = choose_weights("auto", "B0")
+        kind, _, notice = find_starting_weights("auto", "B0")
     assert 4 < time.monotonic() - started < 6.5
     assert kind == "none" and notice == "imagenet weights cannot be downloaded (timed out)"
 
@@ -363,20 +376,20 @@ def test_a_server_that_speaks_something_else_is_an_error_in_words(monkeypatch, t
 
 
 def test_none_is_random(monkeypatch):
-    assert choose_weights("none", "B0") == ("none", None, None)
+    assert find_starting_weights("none", "B0") == ("none", None, None)
 
 
 def test_base_and_path_are_what_they_say(saved, monkeypatch):
     monkeypatch.setattr(models, "BASE_WEIGHTS", saved / "best_model.h5")
-    assert choose_weights("base", "B0") == ("base", saved / "best_model.h5", None)
-    assert choose_weights(str(saved / "best_model.h5"), "B0") == ("file", saved / "best_model.h5", None)
+    assert find_starting_weights("base", "B0") == ("base", saved / "best_model.h5", None)
+    assert find_starting_weights(str(saved / "best_model.h5"), "B0") == ("file", saved / "best_model.h5", None)
     with pytest.raises(InputError, match="the base weights are for --backbone B0"):
-        choose_weights("base", "B1")
+        find_starting_weights("base", "B1")
 
 
 def test_a_misspelt_choice_is_a_missing_file():
     with pytest.raises(InputError, match="imagnet does not exist"):
-        choose_weights("imagnet", "B0")
+        find_starting_weights("imagnet", "B0")
 
 
 def test_load_arrays_takes_the_saved_arrays(network, saved):

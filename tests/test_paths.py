@@ -102,7 +102,10 @@ def test_list_frame_dirs(tmp_path):
     for name in ("b/frames.json", "a/frames.json", ".c/frames.json", "mine/x.txt"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).touch()
-    assert paths.list_frame_dirs(tmp_path) == [tmp_path / "a", tmp_path / "b"]
+    for name, text in (("foreign", "[1]"), ("ours", '{"made_from": {}}')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "frames.json").write_text(text)
+    assert paths.list_frame_dirs(tmp_path) == [tmp_path / "a", tmp_path / "b", tmp_path / "ours"]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 16, 40])
@@ -173,7 +176,7 @@ def test_parser_pieces(tmp_path):
     cli.add_work_options(parser, 30)
     args = parser.parse_args([])
     assert (args.data_dir, args.videos_dir, args.frames_dir, args.limit, args.force) == (None, None, None, None, False)
-    assert (args.shard, args.timeout, args.workers) == ((1, 1), 30, len(cli.usable_cpus()))
+    assert (args.shard, args.timeout, args.workers) == ((1, 1), 30, None)
     assert args.seed == 2020
     text = parser.format_help()
     assert (

@@ -38,7 +38,7 @@ def write_faces(folder, number):
 
 @pytest.mark.parametrize("chunk", [1, 3, 4, 512])
 def test_scores_keep_their_order_and_what_is_unreadable_has_none(tmp_path, monkeypatch, chunk):
-    monkeypatch.setattr(predictions, "CHUNK", chunk)
+    monkeypatch.setattr(predictions, "CHUNK_PIXELS", chunk * 16 * 16)
     paths = write_faces(tmp_path, 8)
     paths[2].write_bytes(b"not a picture")
     paths[5].unlink()
@@ -47,6 +47,23 @@ def test_scores_keep_their_order_and_what_is_unreadable_has_none(tmp_path, monke
     expected = [10 * index / 255 for index in (0, 1, 3, 4, 6, 7)]
     assert [score for score in scores if score is not None] == pytest.approx(expected, abs=1e-6)
     assert all(type(score) is float for score in scores if score is not None)
+
+
+def test_a_chunk_is_bounded_in_pixels(tmp_path, monkeypatch):
+    """However large the faces: 512 of 600 px would be 2 GB, twice. One face always fits."""
+    shapes = []
+
+    class Noting(RedMean):
+        def predict(self, faces, batch_size, verbose):
+            shapes.append(faces.shape)
+            return super().predict(faces, batch_size, verbose)
+
+    paths = write_faces(tmp_path, 25)
+    scores = score_faces(Noting(), paths, 600, "03a")
+    assert None not in scores and len(shapes) == 2
+    assert all(count * height * width <= predictions.CHUNK_PIXELS for count, height, width, _ in shapes)
+    monkeypatch.setattr(predictions, "CHUNK_PIXELS", 10)
+    assert score_faces(Noting(), paths[:2], 16, "03a") == pytest.approx(scores[:2], abs=1e-6)
 
 
 def test_no_faces_have_no_scores():

@@ -104,6 +104,16 @@ def test_new_directory_removes_what_a_killed_run_left_and_nothing_of_its_neighbo
     assert sorted(path.name for path in tmp_path.iterdir()) == [".x.1.partial", ".y.partial", "x", "x.1"]
 
 
+def test_new_directory_puts_back_the_old_folder_of_a_run_killed_between_its_renames(tmp_path):
+    for name in (".x.replaced", ".x.partial"):
+        (tmp_path / name).mkdir()
+    (tmp_path / ".x.replaced" / "old").touch()
+    with pytest.raises(InputError), new_directory(tmp_path / "x"):
+        assert (tmp_path / "x" / "old").exists()
+        raise InputError("the next run fails, too")
+    assert [path.name for path in tmp_path.rglob("*")] == ["x", "old"]
+
+
 def test_temporary_names_are_hidden_and_of_this_process(tmp_path):
     name = records.temporary_name(tmp_path / "x.json")
     assert name.parent == tmp_path and name.name.startswith(".x.json.") and str(os.getpid()) in name.name
@@ -171,3 +181,62 @@ def test_new_directory_puts_the_old_folder_back_when_the_rename_fails(tmp_path, 
     with pytest.raises(records.OutputError), records.new_directory(target) as folder:
         (folder / "new").touch()
     assert [path.name for path in target.iterdir()] == ["old"]
+
+
+@pytest.mark.parametrize(
+    ("content", "ours"),
+    [
+        (b'{"made_from": {"filename": "x.mp4"}}', True),
+        (b'{"made_from": {"fil', True),
+        (b"", True),
+        (b"\xff", True),
+        (b"[1]", False),
+        (b"null", False),
+        (b"{}", False),
+        (b'{"made_from": "oak"}', False),
+        (None, False),
+    ],
+)
+def test_a_folder_is_ours_by_its_record(tmp_path, content, ours):
+    if content is not None:
+        (tmp_path / "frames.json").write_bytes(content)
+    assert records.is_our_folder(tmp_path, "frames.json") is ours
+
+
+def test_what_is_no_readable_folder_is_not_ours(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "frames.json").mkdir()
+    assert not records.is_our_folder(tmp_path / "file", "frames.json")
+    assert not records.is_our_folder(tmp_path, "frames.json")
+
+
+def test_failure_of_a_folder_ends_when_it_can_be_listed_again(tmp_path, monkeypatch):
+    (tmp_path / "closed").mkdir()
+    for stage in ("00", "01a"):  # 01a's inputs are folders: theirs stay
+        records.note_failure(tmp_path, stage, tmp_path / "closed", "the folder cannot be read")
+    scandir = os.scandir
+
+    def refuse(path):
+        if os.fspath(path).endswith("closed"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return scandir(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", refuse)
+        assert [record["stage"] for record in records.failures(tmp_path)] == ["00", "01a"]
+    assert [record["stage"] for record in records.failures(tmp_path)] == ["01a"]
+
+
+def test_failed_table_has_what_another_shard_noted_while_it_was_written(tmp_path, monkeypatch):
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / name).touch()
+    records.note_failure(tmp_path, "00", tmp_path / "a.mp4", "bad")
+    write_csv = records.write_csv
+
+    def write_late(path, columns, rows):
+        records.note_failure(tmp_path, "00", tmp_path / "b.mp4", "bad")  # and its table, which this one overwrites
+        write_csv(path, columns, rows)
+
+    monkeypatch.setattr(records, "write_csv", write_late)
+    records.write_failed_table(tmp_path)
+    assert (tmp_path / "failed.csv").read_text() == "stage,video,reason\n00,a.mp4,bad\n00,b.mp4,bad\n"

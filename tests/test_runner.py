@@ -131,12 +131,14 @@ class Job:
         return (self.target_dir / "record.json").is_file()
 
     def finished(self):
-        return read_json(self.target_dir / "record.json")
+        record = read_json(self.target_dir / "record.json")
+        return record if record and record["content"] == self.path.read_text() else None
 
 
 def work(job):
     behave(job.path.read_text())
     record = {"counts": {"letters": 2}, "warnings": ["odd"] if "odd" in job.path.name else []}
+    record["content"] = job.path.read_text()
     write_json(job.target_dir / "record.json", record)
     return record
 
@@ -176,6 +178,14 @@ def test_failed_input_loses_its_outdated_result_only(tmp_path):
     assert through(tmp_path, a="") == 0
     assert through(tmp_path, force=True, a="raise", b="raise") == 1
     assert not (tmp_path / "a.out").exists() and (mine / "diary.txt").exists()
+
+
+def test_a_failure_of_an_unchanged_input_keeps_its_result(tmp_path, monkeypatch):
+    assert through(tmp_path, a="") == 0
+    failure = Job(tmp_path / "a"), InputError("took too long")
+    monkeypatch.setattr(runner, "run_in_workers", lambda *arguments: iter([failure]))
+    assert through(tmp_path, force=True, a="") == 1
+    assert (tmp_path / "a.out" / "record.json").is_file()
 
 
 def test_output_errors_give_2_and_one_line(tmp_path, capfd):

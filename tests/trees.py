@@ -34,13 +34,15 @@ def write_video(videos_dir, filename, frames=11, people=1, frames_dir=None, mark
                 "landmarks": [[12.25, 23.0], [15.0, 23.0], [14.0, 24.0], [13.0, 26.0], [15.0, 26.0]],
                 "face_px": 4.0, "digest": write_png(folder / "faces" / name, picture),
             })  # fmt: skip
-    record = {"faces": rows, "reason": None if rows else "no face of confidence >= 0.95 in 11 frames"}
+    record = {"made_from": {}, "faces": rows, "reason": None if rows else "no face of confidence >= 0.95 in 11 frames"}
     (folder / "faces" / "faces.json").write_text(json.dumps(record))
     (folder / "frames.json").write_text(json.dumps({"video_id": video_id, "made_from": {"filename": filename}}))
     if marked:
         (folder / "marked_faces").mkdir()
         digests = {name: write_png(folder / "marked_faces" / name, 255 - pictures[name]) for name in pictures}
-        (folder / "marked_faces" / "marked_faces.json").write_text(json.dumps({"digests": digests}))
+        made_from = {"faces_digest": digest(folder / "faces" / "faces.json")}
+        record = {"made_from": made_from, "digests": digests}
+        (folder / "marked_faces" / "marked_faces.json").write_text(json.dumps(record))
     return folder
 
 

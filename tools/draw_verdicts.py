@@ -2,6 +2,7 @@
 
 Reads   <data root>/video_preds.csv, cnn_preds_values.json and the faces in <videos>   (04_mapreduce_video_preds.py)
 Writes  the PNG given as --out
+Rerun   draws it again
 """
 
 import csv
@@ -11,11 +12,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from common.cli import add_frames_dir, add_path, make_parser, positive, require
-from common.constants import CANNOT_JUDGE, FRAMES_PER_VIDEO
+from common.cli import add_frames_dir, add_path, make_parser, positive, require, stop
+from common.constants import CANNOT_JUDGE, FACE_KINDS, FRAMES_PER_VIDEO
 from common.paths import data_root, frames_dir_of, locate
 from common.pixels import read_image
 from common.plots import BLUE, ORANGE, new_figure, save_figure
+from common.records import InputError, OutputError
 
 ROW_HEIGHT_IN, WIDTH_IN, NAME_WIDTH = 0.95, 11.5, 4.2  # NAME_WIDTH in face widths
 FACE_HEIGHT = 1.2  # a crop's usual height over its width
@@ -33,8 +35,8 @@ def read_rows(data_dir, predictions):
     return videos, faces
 
 
-def draw(videos, faces, frames_dir):
-    """Return a figure with one row per video: name, truth, verdict, and each face above its P(fake)."""
+def draw(videos, faces, frames_dir, face_kind):
+    """Return a figure with one row per video: name, truth, verdict, and its first faces, each above its P(fake)."""
     figure, axes = new_figure(WIDTH_IN, 0.5 + ROW_HEIGHT_IN * len(videos))
     for row, video in enumerate(videos):
         top = row * (FACE_HEIGHT + 0.5)
@@ -49,9 +51,10 @@ def draw(videos, faces, frames_dir):
         if video["verdict"] == CANNOT_JUDGE:
             axes.text(NAME_WIDTH, top + 0.6, video["reason"], fontsize=9, va="center")
         for place, face in enumerate(faces.get(video["video_id"], [])[:FRAMES_PER_VIDEO]):
-            face_bgr = read_image(frames_dir / video["video_id"] / "faces" / face["file"])
+            face_bgr = read_image(frames_dir / video["video_id"] / face_kind / face["file"])
             left = NAME_WIDTH + place * 1.05
-            axes.imshow(face_bgr[..., ::-1], extent=(left, left + 1, top + FACE_HEIGHT, top))
+            if face_bgr is not None:
+                axes.imshow(face_bgr[..., ::-1], extent=(left, left + 1, top + FACE_HEIGHT, top))
             axes.text(
                 left + 0.5, top + FACE_HEIGHT + 0.17, f"{1 - face['score']:.2f}", fontsize=7, ha="center", va="center"
             )
@@ -68,6 +71,7 @@ def build_parser():
     add_path(parser, "predictions")
     parser.add_argument("--out", required=True, metavar="PNG")
     parser.add_argument("--videos", type=positive, default=7, metavar="N", help="the last N (default: %(default)s)")
+    parser.add_argument("--faces", choices=FACE_KINDS, default="faces", help="which crops (default: %(default)s)")
     return parser
 
 
@@ -75,7 +79,10 @@ def main(argv=None):
     args = build_parser().parse_args(argv)
     require(data_root(args) / "video_preds.csv", "it would hold the verdicts", "04_mapreduce_video_preds.py")
     videos, faces = read_rows(data_root(args), locate(args, "predictions"))
-    save_figure(draw(videos[-args.videos :], faces, frames_dir_of(args)), Path(args.out))
+    try:
+        save_figure(draw(videos[-args.videos :], faces, frames_dir_of(args), args.faces), Path(args.out))
+    except (InputError, OutputError) as error:
+        stop(str(error))
     return 0
 
 

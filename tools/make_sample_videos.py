@@ -23,6 +23,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from common.cli import usable_cpus
+from common.records import InputError, OutputError, write_atomic
+from common.runner import progress
+
 RECIPE_VERSION = 1  # raise it when the frames change, so that old samples are made again
 WIDTH_PX, HEIGHT_PX, FRAMES_PER_S, FRAMES = 480, 360, 25, 125  # 5 s; small, with room for a face of 100-150 px
 STRENGTHS = ("subtle", "medium", "strong")  # actor i has strength i % 3
@@ -461,26 +467,17 @@ def make_no_face(out_dir, seed):
 
 def make_clips(out_dir, actors, seed, workers):
     """Write all clips, several at a time; return the rows of sample.csv, sorted by filename."""
-    from tqdm import tqdm
-
     rows = []
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         jobs = [pool.submit(make_actor, out_dir, seed, actor) for actor in range(actors)]
         jobs.append(pool.submit(make_no_face, out_dir, seed))
         try:
-            for job in tqdm(as_completed(jobs), total=len(jobs), desc="sample", unit="actor"):
+            for job in progress(as_completed(jobs), len(jobs), "sample", "actors"):
                 rows += job.result()
         except BaseException:  # without this, the error would wait for all the clips that nobody needs any more
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return sorted(rows, key=lambda row: row["filename"])
-
-
-def write_text(path, text):
-    """Write a text file that appears whole or not at all."""
-    hidden = path.with_name("." + path.name)
-    hidden.write_text(text, encoding="utf-8")
-    os.replace(hidden, path)
 
 
 def write_tables(out_dir, rows):
@@ -489,12 +486,12 @@ def write_tables(out_dir, rows):
     table = csv.DictWriter(lines, COLUMNS, restval="", lineterminator="\n")
     table.writeheader()
     table.writerows(rows)
-    write_text(out_dir / "sample.csv", lines.getvalue())
+    write_atomic(out_dir / "sample.csv", lines.getvalue())
     entries = {row["filename"]: {"label": row["label"], "original": row.get("original")} for row in rows}
     for row in rows:
         if row.get("altered_person", "") != "":
             entries[row["filename"]]["altered_person"] = row["altered_person"]
-    write_text(out_dir / "metadata.json", json.dumps(entries, indent=1) + "\n")
+    write_atomic(out_dir / "metadata.json", json.dumps(entries, indent=1) + "\n")
 
 
 def is_complete(out_dir, settings):
@@ -536,7 +533,7 @@ def build_parser():
     parser.add_argument(
         "--workers",
         type=int,
-        default=len(os.sched_getaffinity(0)),
+        default=len(usable_cpus()),
         help="processes (default: one for each available core, here %(default)s)",
     )
     return parser
@@ -554,11 +551,11 @@ def main(argv=None):
             print(f"sample: {args.out} is complete, nothing to do")
             return 0
         clear_older_sample(args.out)
-        write_text(args.out / "sample.json", json.dumps(settings | {"complete": False}) + "\n")
+        write_atomic(args.out / "sample.json", json.dumps(settings | {"complete": False}) + "\n")
         rows = make_clips(args.out, args.actors, args.seed, args.workers)
         write_tables(args.out, rows)
-        write_text(args.out / "sample.json", json.dumps(settings | {"complete": True}) + "\n")
-    except (OSError, BrokenProcessPool) as error:
+        write_atomic(args.out / "sample.json", json.dumps(settings | {"complete": True}) + "\n")
+    except (OSError, InputError, OutputError, BrokenProcessPool) as error:
         print(f"make_sample_videos.py: {error}", file=sys.stderr)
         return 2
     without_face = sum(row["people"] == 0 for row in rows)
