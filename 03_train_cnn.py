@@ -141,6 +141,10 @@ def train_or_go_on(args, asked, parts, state, state_path):
         if notice:
             say(f"{STAGE}: {notice}")
         say(f"{STAGE}: starting from {'random' if kind == 'none' else kind} weights{f' ({path})' if path else ''}")
+        if kind == "none":
+            say(
+                f"{STAGE}: from random weights a few hundred videos are not enough: expect verdicts no better than chance"
+            )
         rate = args.learning_rate or (FROM_RANDOM_RATE if kind == "none" else FINE_TUNING_RATE)
         record = {"asked": asked, "starting_weights": kind, "learning_rate": rate, "history": []}
         record["phases"] = phases_of(args.epochs, kind)

@@ -137,7 +137,7 @@ def main(argv=None):
     else:
         table = [COLUMNS]
         for row in verdicts:
-            p_fake = "-" if row["p_fake"] is None else f"{row['p_fake']:.2f}"
+            p_fake = "-" if row["p_fake"] is None else f"{row['p_fake']:.3f}"
             table.append((row["filename"], row["verdict"], p_fake, row["faces"], row["people"], row["reason"] or ""))
         table += [(row["filename"], "FAILED", "-", 0, 0, row["reason"]) for row in failed]
         print("\n".join(as_table(table)))

@@ -42,7 +42,7 @@ def draw(videos, faces, frames_dir, face_kind):
         top = row * (FACE_HEIGHT + 0.5)
         truth = {"1": "REAL", "0": "FAKE"}.get(video["label"], "unknown")
         colour = {"REAL": BLUE, "FAKE": ORANGE}.get(video["verdict"], "0.3")
-        p_fake = f", P(fake) {float(video['p_fake']):.2f}" if video["p_fake"] else ""
+        p_fake = f", P(fake) {float(video['p_fake']):.3f}" if video["p_fake"] else ""
         axes.text(0, top + 0.35, video["filename"], fontsize=9, va="center")
         axes.text(
             0, top + 0.70, f"verdict {video['verdict']}{p_fake}", fontsize=9, va="center", color=colour, weight="bold"
@@ -56,7 +56,7 @@ def draw(videos, faces, frames_dir, face_kind):
             if face_bgr is not None:
                 axes.imshow(face_bgr[..., ::-1], extent=(left, left + 1, top + FACE_HEIGHT, top))
             axes.text(
-                left + 0.5, top + FACE_HEIGHT + 0.17, f"{1 - face['score']:.2f}", fontsize=7, ha="center", va="center"
+                left + 0.5, top + FACE_HEIGHT + 0.17, f"{1 - face['score']:.3f}", fontsize=7, ha="center", va="center"
             )
     axes.set(xlim=(0, NAME_WIDTH + 1.05 * FRAMES_PER_VIDEO), ylim=(len(videos) * (FACE_HEIGHT + 0.5), 0), aspect="auto")
     axes.set_title("Faces in time order; the number under each is its P(fake)", fontsize=10)
@@ -70,7 +70,7 @@ def build_parser():
     add_frames_dir(parser)
     add_path(parser, "predictions")
     parser.add_argument("--out", required=True, metavar="PNG")
-    parser.add_argument("--videos", type=positive, default=7, metavar="N", help="the last N (default: %(default)s)")
+    parser.add_argument("--videos", type=positive, default=5, metavar="N", help="the last N (default: %(default)s)")
     parser.add_argument("--faces", choices=FACE_KINDS, default="faces", help="which crops (default: %(default)s)")
     return parser
 
