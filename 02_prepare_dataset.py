@@ -19,6 +19,7 @@ from statistics import median
 from common.cli import add_frames_dir, add_path, make_parser, positive, require, require_videos_dir, say, stop
 from common.constants import CLASS_NAMES, FACE_KINDS, FAKE, REAL, SPLITS
 from common.labels import Entry, load_videos
+from common.metrics import MIN_GROUPS
 from common.paths import (
     FACES_RECORD,
     MARKS_RECORD,
@@ -202,6 +203,11 @@ def refuse_own_folder(folder):
         stop(f"{folder} exists and was not made by this script; move it away or name another folder")
 
 
+def groups_of(rows, split):
+    """Return how many groups a set has."""
+    return len({row["group"] for row in rows if row["split"] == split})
+
+
 def check_parts(rows, real_only):
     """Stop with the counts if a set lacks a class that it needs."""
     counts = Counter((row["split"], row["label"]) for row in rows)
@@ -211,7 +217,11 @@ def check_parts(rows, real_only):
     table = "; ".join(
         f"{split}: " + ", ".join(f"{counts[split, label]} {CLASS_NAMES[label]}" for label in needed) for split in SPLITS
     )
-    stop(f"a set lacks a class ({table} faces). More videos, from more people, are needed; nothing was written")
+    groups = len({row["group"] for row in rows})
+    stop(
+        f"a set lacks a class ({table} faces, of {groups} groups: a fake, its original and its siblings are one). "
+        "More videos, from more people, with labels, are needed; nothing was written"
+    )
 
 
 def unlabelled_as_real(videos):
@@ -292,6 +302,9 @@ def main(argv=None):
     if left_out:
         say(f"{STAGE}: {left_out} videos without a label were left out")
     groups = len({row["group"] for row in kept})
+    few = [f"{split} has {number}" for split in SPLITS[1:] if (number := groups_of(kept, split)) < MIN_GROUPS]
+    if few:
+        say(f"{STAGE}: warning: {' and '.join(few)} groups; with fewer than {MIN_GROUPS} results on them say little")
     say(
         f"{STAGE}: {len(videos)} videos, {groups} groups; faces: {', '.join(parts)}{state}; "
         f"{len(faceless)} videos without a usable face, {len(problems)} failed, {time.monotonic() - started:.0f} s"

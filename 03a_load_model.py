@@ -178,7 +178,7 @@ def main(argv=None):
     list_messages(STAGE, "warning", problems)  # metadata.json is needed by 02 only: no failure here
     say(
         f"{STAGE}: {len({line['video_id'] for line in lines})} videos, {len(rows) - len(unreadable)} faces scored, "
-        f"{len(faceless)} videos without a face, {len(unreadable)} faces failed, {time.monotonic() - started:.0f} s"
+        f"{len(faceless)} videos without a usable face, {len(unreadable)} faces failed, {time.monotonic() - started:.0f} s"
     )
     return 1 if unreadable else 0
 

@@ -10,7 +10,7 @@ DEMO_EPOCHS := 6
 # A path may hold spaces, quotes and $(...): it reaches the scripts through the environment, never through this file's text.
 override VIDEOS := $(value VIDEOS)
 export VIDEOS
-need_videos = @test -n "$$VIDEOS" || { echo 'name a folder: make $@ VIDEOS="/path/to/videos"' >&2; exit 2; }
+need_videos = @test -n "$$VIDEOS" || { echo 'name a folder (detect: or a file): make $@ VIDEOS="/path/to/videos"' >&2; exit 2; }
 # Status 1 says that some inputs failed and the rest is fine: go on. 2 says that the step could not run: stop.
 define start
 run() { echo "> $$*" >&2; .venv/bin/python "$$@" || [ $$? -eq 1 ]; }; set -e
@@ -25,7 +25,7 @@ help:
 
 $(READY): requirements.txt
 	@test -n '$(PYTHON)' || { echo 'Python 3.11 is needed' >&2; exit 2; }
-	@echo 'setting up .venv (about 2 minutes, 2.5 GB) ...'
+	@echo 'setting up .venv (1 to 3 minutes, 2.5 GB) ...'
 	@'$(PYTHON)' -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 13) else "Python 3.11 or 3.12 is needed, this is " + sys.version)'
 	@'$(PYTHON)' -m venv .venv
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt

@@ -17,11 +17,13 @@ import unicodedata
 from pathlib import Path
 
 from common.cli import make_parser, positive, printable, say, stop
+from common.constants import CANNOT_JUDGE
 from common.model import BASE_WEIGHTS, read_model_record
 from common.paths import BEST_MODEL, DEFAULT_NAMES, data_root, digest, list_frame_dirs
 from common.records import InputError, failures
 
 COLUMNS = ("video", "verdict", "P(fake)", "faces", "people", "reason")
+CHANCE_AUC = 0.5
 NUMBERS = {"score": float, "p_fake": float, "label": int, "faces": int, "people": int}  # columns of video_preds.csv
 LONGEST_NAME = 50  # characters of the working folder's name; file systems allow 255 bytes
 
@@ -34,7 +36,22 @@ def choose_weights(args):
             return path
     if args.weights:
         stop(f"{args.weights} does not exist")
-    stop(f"there are no weights at {trained}. Make some with: make train VIDEOS=<folder of labelled videos>")
+    stop(
+        f"there are no weights at {trained}. Make some with: make train VIDEOS=<folder of labelled videos>, or name some: "
+        "--weights FILE (those of make demo, only to see how it works: --weights demo/tmp_checkpoint/best_model.h5)"
+    )
+
+
+def doubt(record):
+    """Return why the verdicts of weights with this record mean little, or None: are they better than chance?"""
+    auc = (record.get("metrics") or {}).get("val_faces", {}).get("roc_auc")
+    if not auc or (auc["interval"] and auc["interval"][0] > CHANCE_AUC):
+        return None
+    bound = f"interval from {auc['interval'][0]:.2f}" if auc["interval"] else "too few to bound"
+    return (
+        f"these weights were not shown to be better than chance (ROC AUC {auc['value']:.2f} on their own validation faces, "
+        f"{bound}): the verdicts mean little"
+    )
 
 
 def working_dir(args, path):
@@ -123,7 +140,8 @@ def main(argv=None):
     weights = choose_weights(args)
     try:
         check_faces = importlib.import_module("03a_load_model").check_faces
-        check_faces(read_model_record(weights), "faces", weights)
+        record = read_model_record(weights)
+        check_faces(record, "faces", weights)
     except InputError as error:
         stop(str(error))
     folder = working_dir(args, path)
@@ -131,16 +149,17 @@ def main(argv=None):
     worst, verdicts = run_steps(args, path, folder, weights)
     failed = failed_inputs(folder, path, verdicts)
     if args.json:  # ASCII, so that no terminal and no encoding can stumble over a name
-        print(
-            json.dumps({"weights": str(weights), "folder": str(folder), "videos": verdicts, "failed": failed}, indent=1)
-        )
+        result = {"weights": str(weights), "warning": doubt(record), "folder": str(folder)}
+        print(json.dumps({**result, "videos": verdicts, "failed": failed}, indent=1))
     else:
         table = [COLUMNS]
         for row in verdicts:
             p_fake = "-" if row["p_fake"] is None else f"{row['p_fake']:.3f}"
             table.append((row["filename"], row["verdict"], p_fake, row["faces"], row["people"], row["reason"] or ""))
-        table += [(row["filename"], "FAILED", "-", 0, 0, row["reason"]) for row in failed]
+        table += [(row["filename"], CANNOT_JUDGE, "-", 0, 0, row["reason"]) for row in failed]
         print("\n".join(as_table(table)))
+        if warning := doubt(record):
+            print(f"\nWARNING: {warning}")
         print(f"\nP(fake) is a score, no proof. Everything made on the way is in {printable(folder)}")
     return 1 if worst or failed or any(row["score"] is None for row in verdicts) else 0
 

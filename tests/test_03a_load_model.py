@@ -90,7 +90,7 @@ def test_by_default_the_test_faces_are_scored(tmp_path, weights_path, capsys):
     assert (tmp_path / "Confusion.png").read_bytes().startswith(b"\x89PNG")
     printed = capsys.readouterr().err
     assert "03a: faces: accuracy" in printed
-    assert "03a: 5 videos, 8 faces scored, 1 videos without a face, 0 faces failed" in printed
+    assert "03a: 5 videos, 8 faces scored, 1 videos without a usable face, 0 faces failed" in printed
 
 
 def test_limit_scores_the_first_videos_of_the_test_split(tmp_path, weights_path):

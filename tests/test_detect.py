@@ -106,7 +106,9 @@ def test_everything_is_listed_once_most_suspicious_first(judged):
     for name in ("broken.mp4", "text.mp4"):
         assert "CANNOT JUDGE" in shown[name][0] and "is not a readable video" in shown[name][0]
     assert "is empty" in shown["empty.mov"][0]
-    assert "FAILED" in shown["evil?[2J?.heic"][0] and ".heic files are not supported" in shown["evil?[2J?.heic"][0]
+    assert (
+        "CANNOT JUDGE" in shown["evil?[2J?.heic"][0] and ".heic files are not supported" in shown["evil?[2J?.heic"][0]
+    )
     (made,) = (data_dir / "detect").iterdir()
     assert done.stdout.endswith(f"Everything made on the way is in {Path('data') / 'detect' / made.name}\n")
 
@@ -145,7 +147,7 @@ def test_rerun_keeps_what_is_complete_and_a_removed_video_leaves(judged, weights
     assert run("..", *options) == 1
     out, err = capfd.readouterr()
     answer = json.loads(out)
-    assert set(answer) == {"weights", "folder", "videos", "failed"}
+    assert set(answer) == {"weights", "warning", "folder", "videos", "failed"}
     assert {row["filename"] for row in answer["videos"]} == {
         "sub/it's two.MP4", "photo.JPG", "no face.png", "text.mp4", "empty.mov"
     }  # fmt: skip
@@ -186,7 +188,7 @@ def test_nothing_readable_is_said_input_by_input(tmp_path, weights, capfd):
     assert run(folder, "--data-dir", tmp_path / "data", "--weights", weights, "--workers", 1) == 1
     out, err = capfd.readouterr()
     assert [line.split()[:2] for line in out.split("\n\n")[0].splitlines()[1:]] == [
-        ["text.mp4", "FAILED"], ["x.heic", "FAILED"]
+        ["text.mp4", "CANNOT"], ["x.heic", "CANNOT"]
     ]  # fmt: skip
     assert "Traceback" not in err
 
@@ -294,3 +296,12 @@ def test_failure_is_told_from_a_judged_file_of_the_same_name(tmp_path):
     note_failure(tmp_path / "data", "01a", tmp_path / "clips" / "data" / "x.mp4", "is in the table already")
     failed = detect.failed_inputs(tmp_path / "data", tmp_path / "clips", [{"filename": "a/x.mp4"}])
     assert failed == [{"filename": "b/x.mp4", "reason": "reason b"}]
+
+
+@pytest.mark.parametrize(
+    ("interval", "warned"), [([0.48, 0.6], "interval from 0.48"), (None, "too few to bound"), ([0.7, 0.9], None)]
+)
+def test_weights_no_better_than_chance_are_doubted(interval, warned):
+    found = detect.doubt({"metrics": {"val_faces": {"roc_auc": {"value": 0.55, "interval": interval}}}})
+    assert found is None if warned is None else (warned in found and "ROC AUC 0.55" in found)
+    assert detect.doubt({}) is None
