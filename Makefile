@@ -25,7 +25,7 @@ help:
 
 $(READY): requirements.txt
 	@test -n '$(PYTHON)' || { echo 'Python 3.11 is needed' >&2; exit 2; }
-	@echo 'setting up .venv (1 to 3 minutes, 2.5 GB) ...'
+	@echo 'setting up .venv (1 to 3 minutes, 3 GB) ...'
 	@'$(PYTHON)' -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 13) else "Python 3.11 or 3.12 is needed, this is " + sys.version)'
 	@'$(PYTHON)' -m venv .venv
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
