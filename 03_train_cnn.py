@@ -8,6 +8,9 @@ Rerun   does nothing if data and settings are the same and the training is finis
 
 First the new layers alone are trained, then everything (with random starting weights everything at once). The learning
 rate warms up, then falls along a cosine. The weights kept are those of the epoch with the highest validation accuracy.
+
+--self-blend P takes real faces blended with themselves as fakes for a share P of the pairs in each batch. With 1 and a dataset
+without fakes (02 --real-only), validation and test are such blends too, one per real face, marked "self_blended".
 """
 
 import argparse
@@ -21,7 +24,9 @@ from pathlib import Path
 
 import numpy as np
 
-from common.cli import add_path, add_seed, make_parser, positive, require, say, stop
+from common.batches import blended_pairs, load_part, plain_batches, without_fakes
+from common.calibration import calibrate, in_words, make_calibration
+from common.cli import add_path, add_seed, make_parser, positive, require, say, share, stop
 from common.constants import (
     BACKBONES,
     CLASS_NAMES,
@@ -42,12 +47,20 @@ from common.model import (
     load_arrays,
     load_keras,
     load_model,
+    read_model_record,
     save_model,
 )
 from common.paths import BEST_MODEL, SPLIT_RECORD, SPLIT_TABLE, TEST_PREDICTIONS, VAL_PREDICTIONS, digest, locate
-from common.pixels import load_faces
 from common.plots import draw_confusion, draw_history
-from common.predictions import cannot_judge_line, prediction_line, read_split, score_faces, write_predictions
+from common.predictions import (
+    BATCH,
+    cannot_judge_line,
+    prediction_line,
+    read_split,
+    score_faces,
+    self_blended_row,
+    write_predictions,
+)
 from common.records import InputError, OutputError, read_json, write_csv, writing
 from common.training import best_of, load_state, train
 
@@ -59,7 +72,9 @@ REDO_DATASET = "run 02_prepare_dataset.py --force"
 LIBRARIES = ("tensorflow", "keras", "efficientnet", "mtcnn", "numpy", "opencv-python-headless")
 HISTORY_COLUMNS = ("epoch", "phase", "loss", "accuracy", "val_loss", "val_accuracy", "seconds")
 OUTPUTS = ("Loss.png", "Accuracy.png", "Confusion.png", TEST_PREDICTIONS, VAL_PREDICTIONS)
-ASKED = ("backbone", "input_size", "epochs", "batch_size", "learning_rate", "weights", "seed", "limit")
+ASKED = (
+    "backbone", "input_size", "epochs", "patience", "batch_size", "learning_rate", "weights", "self_blend", "seed", "limit",
+)  # fmt: skip
 
 
 def phases_of(epochs, kind):
@@ -76,7 +91,7 @@ def first_videos(rows, limit):
     return [row for row in rows if row["video_id"] in kept]
 
 
-def read_dataset(split_dir, limit):
+def read_dataset(split_dir, limit, self_blend):
     """Return (record of 02, {split: rows}), or stop in words if it cannot be trained on."""
     require(split_dir / SPLIT_TABLE, "it would list the faces to train on", "02_prepare_dataset.py")
     dataset = read_json(split_dir / SPLIT_RECORD)
@@ -85,17 +100,13 @@ def read_dataset(split_dir, limit):
     parts = read_split(split_dir)
     if limit:
         parts = {split: first_videos(rows, limit) for split, rows in parts.items()}
-    if any(len({row["label"] for row in rows}) < 2 for rows in parts.values()):
-        stop(f"{split_dir} has a set without real or without fake faces; run 02_prepare_dataset.py without --real-only")
+    classes = [{row["label"] for row in rows} for rows in parts.values()]
+    if any(found != {REAL, FAKE} for found in classes) and not (self_blend == 1 and all(c == {REAL} for c in classes)):
+        stop(
+            f"{split_dir} has a set without real or without fake faces; run 02_prepare_dataset.py without --real-only, or "
+            "train on self-blended faces alone (--self-blend 1)"
+        )
     return dataset, parts
-
-
-def load_part(rows, input_size, scratch_dir):
-    """Return (uint8 RGB faces, labels) of a set, each face decoded once. Raises InputError."""
-    faces_rgb, unreadable = load_faces([row["path"] for row in rows], input_size, scratch_dir)
-    if unreadable:
-        raise InputError(f"{unreadable[0]} is not readable ({len(unreadable)} faces in all); {REDO_DATASET}")
-    return faces_rgb, np.array([row["label"] for row in rows])
 
 
 def check_writable(folder):
@@ -146,12 +157,18 @@ def train_or_go_on(args, asked, parts, state, state_path):
                 f"{STAGE}: from random weights a few hundred videos are not enough: expect verdicts no better than chance"
             )
         rate = args.learning_rate or (FROM_RANDOM_RATE if kind == "none" else FINE_TUNING_RATE)
+        starting = read_model_record(path) if kind in ("file", "base") else {}
         record = {"asked": asked, "starting_weights": kind, "learning_rate": rate, "history": []}
+        record["starting_calibration"] = starting.get("calibration")
         record["phases"] = phases_of(args.epochs, kind)
     with use_devices():
         model = starting_model(kind, path, args)
     train_part, val_part = (load_part(parts[split], args.input_size, state_path.parent) for split in ("train", "val"))
-    say(f"{STAGE}: {len(train_part[1])} training and {len(val_part[1])} validation faces, at most {args.epochs} epochs")
+    if without_fakes(parts["val"]):
+        val_part = blended_pairs(val_part, args.seed, state_path.parent)
+        say(f"{STAGE}: there are no fakes: training, validation and test on self-blended faces")
+    counts = f"{len(train_part.labels)} training and {len(val_part.labels)} validation faces"
+    say(f"{STAGE}: {counts}, at most {args.epochs} epochs")
     _, best = train(model, train_part, val_part, record, state, state_path, STAGE)
     keras.mixed_precision.set_dtype_policy("float32")  # predictions are those that 03a makes anywhere
     model = build_model(args.backbone, args.input_size)
@@ -160,29 +177,40 @@ def train_or_go_on(args, asked, parts, state, state_path):
     return model, record
 
 
-def predict_part(model, rows, faceless, path, args):
-    """Write the predictions of one set; return (labels, scores, metrics). Raises InputError."""
+def score_rows(model, rows, args):
+    """Return (rows, scores) as the network gives them; a set without fakes becomes pairs. Raises InputError."""
+    if without_fakes(rows):
+        part = blended_pairs(load_part(rows, args.input_size, None), args.seed)
+        rows = rows + [self_blended_row(row) for row in rows]
+        return rows, model.predict(plain_batches(part.faces_rgb, part.labels, BATCH), verbose=0)[:, 0]
     scores = score_faces(model, [row["path"] for row in rows], args.input_size, STAGE)
     if None in scores:
         raise InputError(f"{rows[scores.index(None)]['path']} is not readable; {REDO_DATASET}")
-    lines = [prediction_line(row, score) for row, score in zip(rows, scores, strict=True)]
-    write_predictions(path, lines + [cannot_judge_line(row, row["reason"]) for row in faceless])
-    labels = [row["label"] for row in rows]
-    return labels, scores, describe(labels, scores, [row["group"] for row in rows], args.seed)
+    return rows, np.array(scores)
 
 
-def write_results(model, history, dataset, parts, args, output_dir):
-    """Draw the plots, write the predictions of validation and test, and return the metrics of both."""
+def write_results(model, training, dataset, parts, args, output_dir):
+    """Draw the plots, write the predictions of validation and test; return (metrics of both, calibration)."""
+    history = training["history"]
     best_epoch = best_of(history)["epoch"]
     draw_history(output_dir / "Loss.png", history, best_epoch, "loss", "binary cross-entropy")
     draw_history(output_dir / "Accuracy.png", history, best_epoch, "accuracy", "share of faces")
-    metrics = {}
+    metrics, calibration = {}, None
     for split, file in (("val", VAL_PREDICTIONS), ("test", TEST_PREDICTIONS)):
+        rows, scores = score_rows(model, parts[split], args)
+        labels, video_ids, groups = ([row[name] for row in rows] for name in ("label", "video_id", "group"))
+        if calibration is None:
+            starting = {"calibration": training["starting_calibration"]}
+            calibration = make_calibration(labels, scores, video_ids, groups, starting)
+        scores = calibrate(scores, calibration["faces"]).tolist()
+        lines = [prediction_line(row, score) for row, score in zip(rows, scores, strict=True)]
         faceless = [row for row in dataset["faceless"] if row["split"] == split]
-        labels, scores, metrics[f"{split}_faces"] = predict_part(model, parts[split], faceless, output_dir / file, args)
+        write_predictions(output_dir / file, lines + [cannot_judge_line(row, row["reason"]) for row in faceless])
+        metrics[f"{split}_faces"] = describe(labels, scores, groups, args.seed)
     predicted = [int(score >= THRESHOLD) for score in scores]
-    draw_confusion(output_dir / "Confusion.png", labels, predicted, "Test faces, score per face", "faces")
-    return metrics
+    title = "Test faces, score per face" + (", fakes self-blended" if without_fakes(parts["test"]) else "")
+    draw_confusion(output_dir / "Confusion.png", labels, predicted, title, "faces")
+    return metrics, calibration
 
 
 def output_digests(output_dir):
@@ -191,13 +219,15 @@ def output_digests(output_dir):
     return {name: digest(path) if path.is_file() else None for name, path in paths.items()}
 
 
-def model_record(training, dataset, metrics, args, output_dir):
+def model_record(training, dataset, parts, metrics, calibration, args, output_dir):
     """Return what best_model.json says: everything needed to use the weights, and what they come from."""
     return {
         "backbone": args.backbone, "input_size": args.input_size, "pixels": PIXEL_PREPARATION,
         "class_names": CLASS_NAMES, "score": "P(real): 1 real, 0 fake", "threshold": THRESHOLD,
-        "margin": MARGIN, "faces": dataset["faces"], "calibration": None, "aggregation": "mean",
-        **training, "best_epoch": best_of(training["history"]), "metrics": metrics, "data_digest": dataset["digest"],
+        "margin": MARGIN, "faces": dataset["faces"], "aggregation": "mean",
+        **training, "calibration": calibration,
+        "fakes": "self-blended faces" if without_fakes(parts["test"]) else "fake videos",
+        "best_epoch": best_of(training["history"]), "metrics": metrics, "data_digest": dataset["digest"],
         "outputs": output_digests(output_dir),
         "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
     }  # fmt: skip
@@ -237,8 +267,16 @@ def build_parser():
         "--batch-size", type=positive, default=32, help="faces, half of them real (default: %(default)s)"
     )
     parser.add_argument(
+        "--patience", type=positive, default=5, metavar="N",
+        help="stop after N epochs without a better validation accuracy (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
         "--learning-rate", type=learning_rate, metavar="R",
         help=f"highest (default: {FINE_TUNING_RATE}, from random weights {FROM_RANDOM_RATE})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--self-blend", type=share, default=0.0, metavar="P",
+        help="share of the pairs that are a real face and its self-blended version, 0 to 1 (default: 0)",
     )  # fmt: skip
     parser.add_argument("--limit", type=positive, metavar="N", help="try the first N videos of each set and class only")
     parser.add_argument("--force", action="store_true", help="train again from the start")
@@ -253,7 +291,7 @@ def main(argv=None):
         parser.error("--batch-size must be even: half of a batch is real, half is fake")
     if not SMALLEST_INPUT_PX <= args.input_size <= LARGEST_INPUT_PX:
         parser.error(f"--input-size must be {SMALLEST_INPUT_PX} to {LARGEST_INPUT_PX}")
-    dataset, parts = read_dataset(locate(args, "split_dir"), args.limit)
+    dataset, parts = read_dataset(locate(args, "split_dir"), args.limit, args.self_blend)
     output_dir, weights_path = locate(args, "output_dir"), locate(args, "checkpoint_dir") / BEST_MODEL
     state_path, weights_file = weights_path.with_name(STATE_FILE), Path(args.weights)
     asked = {name: getattr(args, name) for name in ASKED}
@@ -271,15 +309,17 @@ def main(argv=None):
         else:
             model, training = train_or_go_on(args, asked, parts, state, state_path)
         history = training["history"]
-        metrics = write_results(model, history, dataset, parts, args, output_dir)
+        metrics, calibration = write_results(model, training, dataset, parts, args, output_dir)
         write_csv(weights_path.with_name("history.csv"), HISTORY_COLUMNS, history)
         with writing():
-            save_model(model, weights_path, model_record(training, dataset, metrics, args, output_dir))
+            record = model_record(training, dataset, parts, metrics, calibration, args, output_dir)
+            save_model(model, weights_path, record)
             state_path.unlink(missing_ok=True)
     except (InputError, OutputError) as error:
         stop(str(error))
     except KeyboardInterrupt:
         stop("interrupted; run it again to go on after the last finished epoch")
+    say(f"{STAGE}: calibration: {in_words(calibration)}")
     for name, entry in metrics["test_faces"].items():
         say(f"{STAGE}: test faces: {format_metric(name, entry)}")
     best_epoch, duration_s = best_of(history)["epoch"], time.monotonic() - started

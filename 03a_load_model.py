@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+from common.calibration import read_parameters
 from common.cli import add_frames_dir, add_path, add_seed, make_parser, positive, require, require_videos_dir, say, stop
 from common.constants import FACE_KINDS, THRESHOLD
 from common.labels import load_videos
@@ -167,7 +168,8 @@ def main(argv=None):
         check_faces(record, face_kind, weights_path)
         if args.videos_dir and face_kind == "marked_faces":
             check_marks(rows)
-        scores = score_faces(model, [row["path"] for row in rows], record["input_size"], STAGE)
+        calibration = read_parameters(record, "faces")
+        scores = score_faces(model, [row["path"] for row in rows], record["input_size"], STAGE, calibration)
         lines, unreadable = lines_of(rows, scores, faceless, remedy)
         output_dir = locate(args, "output_dir")
         write_predictions(output_dir / TEST_PREDICTIONS, lines)

@@ -1,5 +1,7 @@
 """What happens to a video on the internet, done to a face: all functions take and give uint8 RGB (h, w, 3)."""
 
+from fractions import Fraction
+
 import numpy as np
 
 MAX_ROTATION_DEG = 10
@@ -11,8 +13,14 @@ JPEG_QUALITY = (30, 95)
 SMALLEST_SCALE = 0.35  # downscale and back
 BLUR_SIGMA_PX = (0.4, 1.6)
 NOISE_SIGMA = (1.0, 8.0)  # grey levels
+LIGHT = (0.15, 0.7)  # share of the light that is left
+DARK_NOISE_SIGMA = (1.0, 6.0)  # grey levels, before the camera brightens the picture again
+REBRIGHTENED = (0.0, 0.7)  # exponent: 0 leaves the picture dark, 1 would give all of the light back
+MOTION_SHARE = (0.02, 0.08)  # of the width: how far something moves while the shutter is open
+CRF = (22, 42)  # x264's quality; 23 is its default, phones and platforms are between 18 and 40
 CHANCES = {
-    "flip": 0.5, "rotate_zoom": 0.5, "colour": 0.5, "downscale": 0.25, "blur": 0.15, "noise": 0.2, "jpeg": 0.4,
+    "flip": 0.5, "rotate_zoom": 0.5, "colour": 0.5, "low_light": 0.2, "motion_blur": 0.15, "downscale": 0.3, "blur": 0.15,
+    "noise": 0.15, "video": 0.25, "jpeg": 0.3,
 }  # fmt: skip
 
 
@@ -43,6 +51,26 @@ def colour(face_rgb, rng):
     return cv2.addWeighted(changed, saturation, grey, 1 - saturation, 0)
 
 
+def low_light(face_rgb, rng):
+    """Take most of the light away, add the sensor's noise, and brighten the picture again in part or not at all."""
+    light = rng.uniform(*LIGHT)
+    pixels = light * face_rgb + rng.uniform(*DARK_NOISE_SIGMA) * rng.standard_normal(face_rgb.shape, np.float32)
+    pixels *= light ** -rng.uniform(*REBRIGHTENED)
+    return np.clip(pixels + 0.5, 0, 255).astype(np.uint8)
+
+
+def motion_blur(face_rgb, rng):
+    """Smear along a random straight line."""
+    import cv2
+
+    half = max(1.0, rng.uniform(*MOTION_SHARE) * face_rgb.shape[1] / 2)
+    angle, size = rng.uniform(0, np.pi), 2 * int(np.ceil(half)) + 1
+    kernel, steps = np.zeros((size, size), np.float32), np.linspace(-half, half, 4 * size)
+    across, down = size // 2 + steps * np.cos(angle), size // 2 + steps * np.sin(angle)
+    np.add.at(kernel, (np.rint(down).astype(int), np.rint(across).astype(int)), np.float32(1 / len(steps)))
+    return cv2.filter2D(face_rgb, -1, kernel, borderType=cv2.BORDER_REFLECT_101)
+
+
 def downscale(face_rgb, rng):
     """Shrink and enlarge again, as when a small video is shown large."""
     import cv2
@@ -69,6 +97,25 @@ def noise(face_rgb, rng):
     return np.clip(added + 0.5, 0, 255).astype(np.uint8)
 
 
+def video(face_rgb, rng):
+    """Compress and decompress as one H.264 frame; an odd last row or column stays as it is."""
+    import av
+
+    height, width = (side // 2 * 2 for side in face_rgb.shape[:2])  # H.264 halves the colour planes
+    encoder = av.CodecContext.create("libx264", "w")
+    encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = width, height, "yuv420p", Fraction(1, 25)
+    crf = int(rng.integers(CRF[0], CRF[1] + 1))
+    encoder.options = {"crf": str(crf), "preset": "veryfast", "tune": "zerolatency", "x264-params": "keyint=1:ref=1"}
+    decoder = av.CodecContext.create("h264", "r")
+    encoder.thread_count = decoder.thread_count = 1
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(face_rgb[:height, :width]), format="rgb24")
+    packets = [*encoder.encode(frame), *encoder.encode(None)]
+    decoded = [*(picture for packet in packets for picture in decoder.decode(packet)), *decoder.decode(None)]
+    compressed = face_rgb.copy()
+    compressed[:height, :width] = decoded[0].to_ndarray(format="rgb24")
+    return compressed
+
+
 def jpeg(face_rgb, rng):
     """Compress and decompress as JPEG."""
     import cv2
@@ -80,8 +127,8 @@ def jpeg(face_rgb, rng):
 
 
 STEPS = {
-    "flip": flip, "rotate_zoom": rotate_zoom, "colour": colour, "downscale": downscale, "blur": blur, "noise": noise,
-    "jpeg": jpeg,
+    "flip": flip, "rotate_zoom": rotate_zoom, "colour": colour, "low_light": low_light, "motion_blur": motion_blur,
+    "downscale": downscale, "blur": blur, "noise": noise, "video": video, "jpeg": jpeg,
 }  # fmt: skip
 
 

@@ -1,38 +1,96 @@
 """Cached faces in batches, as the network gets them during training: half real and half fake, changed each time."""
 
+import json
+from typing import NamedTuple
+
 import numpy as np
 
 from common.augment import augment
 from common.cli import usable_cpus
 from common.constants import FAKE, REAL
 from common.model import load_keras
-from common.pixels import normalise
+from common.pixels import load_faces, new_faces, normalise
+from common.records import InputError
+from common.selfblend import self_blend
 
 QUEUED_BATCHES = 8  # prepared ahead, so that the network never waits
 
 
+class Part(NamedTuple):
+    """One set of a dataset in memory."""
+
+    faces_rgb: np.ndarray  # uint8 (n, size, size, 3)
+    labels: np.ndarray  # (n,)
+    landmarks: np.ndarray  # (n, 5, 2) as (x, y), px of these faces
+
+
+def load_part(rows, input_size, scratch_dir):
+    """Return the Part of a set, each face decoded once. Raises InputError."""
+    sides_px = np.ones((len(rows), 2))
+    faces_rgb, unreadable = load_faces([row["path"] for row in rows], input_size, scratch_dir, sides_px)
+    if unreadable:
+        raise InputError(
+            f"{unreadable[0]} is not readable ({len(unreadable)} faces in all); run 02_prepare_dataset.py --force"
+        )
+    landmarks = np.array([json.loads(row["landmarks"]) for row in rows]) * (input_size / sides_px)[:, None]
+    return Part(faces_rgb, np.array([row["label"] for row in rows]), landmarks)
+
+
+def without_fakes(rows):
+    """Tell whether a set holds real faces only, so that fakes have to be made of them."""
+    return all(row["label"] == REAL for row in rows)
+
+
 def epoch_order(labels, batch_size, rng):
-    """Return shuffled positions (steps, batch_size), half real and half fake; the rarer class is drawn from again."""
+    """Return shuffled positions (steps, batch_size), half real and half fake; the rarer class is drawn from again.
+
+    Where there is no fake at all, the second half of a batch holds other reals, whose place self-blended faces take.
+    """
     half = batch_size // 2
     reals, fakes = np.flatnonzero(labels == REAL), np.flatnonzero(labels == FAKE)
     steps = max(1, max(len(reals), len(fakes)) // half)
     columns = []
-    for positions in (reals, fakes):
+    for positions in (reals, fakes if len(fakes) else reals):
         rounds = [rng.permutation(positions) for _ in range(-(-steps * half // len(positions)))]
         columns.append(np.concatenate(rounds)[: steps * half].reshape(steps, half))
     return np.concatenate(columns, axis=1)
 
 
-def augmented_batches(faces_rgb, labels, batch_size, seed, epoch):
-    """Return a Keras dataset of one epoch: each uint8 face augmented on the fly, always alike for one seed and epoch."""
-    order = epoch_order(labels, batch_size, np.random.default_rng((seed, epoch)))
+def augmented_batches(part, batch_size, seed, epoch, self_blend_share=0.0):
+    """Return a Keras dataset of one epoch of a Part: faces augmented on the fly, always alike for one seed and epoch.
+
+    With the chance `self_blend_share`, one real and one fake of a batch are replaced by a pair: a real face and its blend with
+    itself, which counts as fake. Both get the same augmentation.
+    """
+    order = epoch_order(part.labels, batch_size, np.random.default_rng((seed, epoch)))
+    half = batch_size // 2
+
+    def pair(step, place):
+        real, fake = (part.faces_rgb[order[step, column]] for column in (place, half + place))
+        rng = np.random.default_rng((seed, epoch, step, place))
+        if rng.random() >= self_blend_share:
+            return augment(real, rng), augment(fake, rng)
+        real, fake, _ = self_blend(real, part.landmarks[order[step, place]], rng)
+        view = rng.integers(2**63)
+        return tuple(augment(face, np.random.default_rng(view)) for face in (real, fake))
 
     def batch(step):
-        rngs = [np.random.default_rng((seed, epoch, step, place)) for place in range(len(order[step]))]
-        faces = [augment(faces_rgb[position], rng) for position, rng in zip(order[step], rngs, strict=True)]
-        return np.stack(faces), labels[order[step]]
+        reals, fakes = zip(*(pair(step, place) for place in range(half)), strict=True)
+        return np.stack(reals + fakes), np.repeat((REAL, FAKE), half)
 
     return _keras_dataset(batch, len(order))
+
+
+def blended_pairs(part, seed, scratch_dir=None):
+    """Return a Part of each real face as it enters a blend, and then the blends as fakes: one fixed blend per face."""
+    reals = np.flatnonzero(part.labels == REAL)
+    faces_rgb = new_faces(2 * len(reals), part.faces_rgb.shape[1], scratch_dir)
+    for place, position in enumerate(reals):
+        rng = np.random.default_rng((seed, place))
+        real, fake, _ = self_blend(part.faces_rgb[position], part.landmarks[position], rng)
+        faces_rgb[place], faces_rgb[len(reals) + place] = real, fake
+    landmarks = part.landmarks[np.tile(reals, 2)]
+    return Part(faces_rgb, np.repeat((REAL, FAKE), len(reals)), landmarks)
 
 
 def plain_batches(faces_rgb, labels, batch_size):

@@ -72,6 +72,14 @@ def usable_cpus():
     return list(range(os.cpu_count() or 1))
 
 
+def share(text):
+    """Parse a number from 0 to 1 (argparse type)."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 1")
+    return value
+
+
 def positive(text):
     """Parse an integer of at least 1 (argparse type)."""
     number = int(text)

@@ -6,6 +6,7 @@ from common.constants import FAKE, REAL, THRESHOLD
 
 RESAMPLES = 1000
 MIN_GROUPS = 20  # fewer cannot carry a bootstrap
+CALIBRATION_BINS = 10
 EPSILON = 1e-7  # keeps the log loss of a certain mistake finite
 
 
@@ -35,6 +36,13 @@ def log_loss(labels, scores, weights=None):
     """Mean of -ln of the chance given to the right class."""
     scores = np.clip(scores, EPSILON, 1 - EPSILON)
     return float(np.average(-np.log(np.where(labels == REAL, scores, 1 - scores)), weights=weights))
+
+
+def expected_calibration_error(labels, scores):
+    """Mean distance between P(real) and the share of reals, over 10 bins of equal width (Naeini et al., AAAI 2015)."""
+    bins = np.minimum((scores * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    gaps = np.bincount(bins, scores, CALIBRATION_BINS) - np.bincount(bins, labels == REAL, CALIBRATION_BINS)
+    return float(np.abs(gaps).sum() / len(labels))
 
 
 METRICS = {"accuracy": accuracy, "balanced_accuracy": balanced_accuracy, "roc_auc": roc_auc, "log_loss": log_loss}

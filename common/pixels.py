@@ -69,8 +69,11 @@ def new_faces(count, size, scratch_dir=None):
         return np.memmap(file, np.uint8, "w+", shape=shape)
 
 
-def load_faces(paths, size, scratch_dir=None):
-    """Return (uint8 RGB array (n, size, size, 3), list of unreadable paths); an unreadable face is left black."""
+def load_faces(paths, size, scratch_dir=None, sides_px=None):
+    """Return (uint8 RGB array (n, size, size, 3), list of unreadable paths); an unreadable face is left black.
+
+    `sides_px`, an array (n, 2), receives the width and height that each face has in its file.
+    """
     faces_rgb = new_faces(len(paths), size, scratch_dir)
 
     def load(index):
@@ -78,6 +81,8 @@ def load_faces(paths, size, scratch_dir=None):
         if face_bgr is None:
             return index
         faces_rgb[index] = to_square(face_bgr, size)
+        if sides_px is not None:
+            sides_px[index] = face_bgr.shape[1::-1]
         return None
 
     with ThreadPoolExecutor(len(usable_cpus())) as threads:  # OpenCV decodes outside Python's lock

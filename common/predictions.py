@@ -5,7 +5,8 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from common.constants import SPLITS
+from common.calibration import UNCHANGED, calibrate
+from common.constants import FAKE, SPLITS
 from common.paths import SPLIT_TABLE
 from common.pixels import load_faces, normalise
 from common.records import write_atomic
@@ -14,6 +15,7 @@ from common.runner import progress
 FIELDS = (
     "video_id", "filename", "group", "split", "frame", "frame_s", "person", "file", "confidence", "face_px", "label", "score",
 )  # fmt: skip
+SELF_BLENDED = " (self-blended)"  # added to the names of a video whose faces are blended with themselves
 CHUNK_PIXELS = 2**23  # decoded ahead while the network works on the chunk before: 100 MB, 512 faces of 128 px
 BATCH = 64
 
@@ -31,8 +33,11 @@ def read_split(split_dir):
     return parts
 
 
-def score_faces(model, paths, input_size, stage):
-    """Return the score P(real) of every face file, in order; None for a file that cannot be read."""
+def score_faces(model, paths, input_size, stage, calibration=UNCHANGED):
+    """Return the score P(real) of every face file, in order; None for a file that cannot be read.
+
+    `calibration`: {"a", "b"} of `common.calibration`.
+    """
     chunk_size = max(1, CHUNK_PIXELS // input_size**2)
     starts = range(0, len(paths), chunk_size)
     scores = [None] * len(paths)
@@ -48,7 +53,7 @@ def score_faces(model, paths, input_size, stage):
             faces, unreadable = chunks.pop().result()
             if number + 1 < len(starts):
                 chunks.append(loader.submit(load, starts[number + 1]))
-            found = model.predict(faces, batch_size=BATCH, verbose=0)[:, 0]
+            found = calibrate(model.predict(faces, batch_size=BATCH, verbose=0)[:, 0], calibration)
             for offset, score in enumerate(found):
                 if paths[start + offset] not in unreadable:
                     scores[start + offset] = float(score)
@@ -61,8 +66,15 @@ def write_predictions(path, lines):
 
 
 def prediction_line(row, score):
-    """Return the line of one face (a dict with the other FIELDS)."""
-    return {**{name: row.get(name) for name in FIELDS}, "score": score}
+    """Return the line of one face (a dict with the other FIELDS); that of a self-blended one says so."""
+    note = {"self_blended": True} if row.get("self_blended") else {}
+    return {**{name: row.get(name) for name in FIELDS}, "score": score, **note}
+
+
+def self_blended_row(row):
+    """Return the row of the self-blended version of a real face: a fake, of a video of its own in the same group."""
+    names = {name: f"{row[name]}{SELF_BLENDED}" for name in ("video_id", "filename")}
+    return {**row, **names, "label": FAKE, "self_blended": True}
 
 
 def cannot_judge_line(row, reason):

@@ -15,7 +15,6 @@ from common.runner import progress
 HEAD_LEARNING_RATE = 1e-3  # of the new layers alone
 WARM_UP_SHARE = 0.1  # of a phase's steps
 WEIGHT_DECAY = 1e-4  # AdamW; Loshchilov & Hutter, ICLR 2019
-PATIENCE_EPOCHS = 5  # without a better validation accuracy
 VALIDATION_BATCH = 64
 
 
@@ -98,7 +97,8 @@ def run_epoch(model, number, phase, batches, validation, on_step):
 def train(model, train_part, val_part, record, state, state_path, stage):
     """Train until `record["phases"]` are over or nothing gets better; return (history, arrays of the best weights).
 
-    `state` is what an interrupted training saved, or None; it is saved anew after each epoch.
+    The parts are those of `common.batches`. `state` is what an interrupted training saved, or None; it is saved anew after each
+    epoch.
     """
     asked, phases, history = record["asked"], record["phases"], record["history"]
     best = compiled = None
@@ -106,13 +106,13 @@ def train(model, train_part, val_part, record, state, state_path, stage):
         best = state["best"]
         assign(model.variables, state["model"])
         say(f"{stage}: going on after epoch {len(history)}")
-    steps = len(epoch_order(train_part[1], asked["batch_size"], np.random.default_rng(0)))
-    validation = plain_batches(*val_part, VALIDATION_BATCH)
+    steps = len(epoch_order(train_part.labels, asked["batch_size"], np.random.default_rng(0)))
+    validation = plain_batches(val_part.faces_rgb, val_part.labels, VALIDATION_BATCH)
     left = (len(phases) - len(history)) * steps
     ticks = progress(range(left), left, stage, "steps")
     for number, phase in list(enumerate(phases, start=1))[len(history) :]:
-        if history and len(history) - best_of(history)["epoch"] >= PATIENCE_EPOCHS:
-            say(f"{stage}: stopped early: no better validation accuracy for {PATIENCE_EPOCHS} epochs")
+        if history and len(history) - best_of(history)["epoch"] >= asked["patience"]:
+            say(f"{stage}: stopped early: no better validation accuracy for {asked['patience']} epochs")
             break
         if phase != compiled:
             compile_for(model, phase, record["learning_rate"], steps * phases.count(phase))
@@ -120,7 +120,7 @@ def train(model, train_part, val_part, record, state, state_path, stage):
             if goes_on and len(state["optimizer"]) == len(model.optimizer.variables):  # differs on another device
                 assign(model.optimizer.variables, state["optimizer"])
             compiled = phase
-        batches = augmented_batches(*train_part, asked["batch_size"], asked["seed"], number)
+        batches = augmented_batches(train_part, asked["batch_size"], asked["seed"], number, asked["self_blend"])
         epoch = run_epoch(model, number, phase, batches, validation, lambda step, logs: next(ticks, None))
         if is_better(epoch, best_of(history)):
             best = [np.asarray(value) for value in model.get_weights()]

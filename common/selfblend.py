@@ -1,0 +1,150 @@
+"""Self-blended faces: a real face blended with a slightly changed copy of itself, the traces that face swaps leave.
+
+A network learns them from real faces alone (Shiohara & Yamasaki, "Detecting Deepfakes with Self-Blended Images", CVPR 2022).
+Pictures are uint8 RGB (size, size, 3); landmarks are MTCNN's five as (x, y) in pixels of the picture, in the order of
+LANDMARK_NAMES; one seed gives one picture.
+"""
+
+import numpy as np
+
+REGIONS = {"face": 0.4, "inner": 0.4, "mouth": 0.2}  # what is replaced, and how often
+MASK_WEIGHTS = (0.25, 0.5, 0.75, 1.0, 1.0, 1.0)  # 3.2 of the paper
+MAX_SHIFT_X, MAX_SHIFT_Y = 0.03, 0.015  # of the width and of the height, either way; 3.1 of the paper
+SCALE = (0.95, 1.05)
+RGB_SHIFT = 20  # grey levels
+HUE_SHIFT_DEG, SATURATION_CHANGE, VALUE_CHANGE = 6, 0.3, 0.15
+BRIGHTNESS, CONTRAST = 0.1, 0.2  # of the range and of the spread
+SHARPENING, SHARPENING_SIGMA_PX = (0.2, 0.8), (0.8, 2.0)
+DOWNSCALE = (1.5, 4.0)
+MASK_NODES = 5  # per side, of the field that deforms the mask
+MASK_DEFORMATION = 0.06  # of the picture's size, standard deviation at a node
+FIRST_BLUR, SECOND_BLUR = (0.005, 0.03), (0.005, 0.05)  # of the picture's size
+SMALLEST_DIFFERENCE = 0.3  # grey levels, mean over the picture: less is drawn again, for it would be a wrong label
+MOST_DRAWS = 5
+
+
+def change_colour(face_rgb, rng):
+    """Shift red, green and blue; or hue, saturation and value; or brightness and contrast."""
+    import cv2
+
+    pixels = face_rgb.astype(np.float32)
+    kind = rng.integers(3)
+    if kind == 0:
+        pixels += rng.uniform(-RGB_SHIFT, RGB_SHIFT, 3).astype(np.float32)
+    elif kind == 1:
+        hsv = cv2.cvtColor(pixels / 255, cv2.COLOR_RGB2HSV)
+        hsv[..., 0] = (hsv[..., 0] + rng.uniform(-HUE_SHIFT_DEG, HUE_SHIFT_DEG)) % 360
+        hsv[..., 1] = np.clip(hsv[..., 1] * (1 + rng.uniform(-SATURATION_CHANGE, SATURATION_CHANGE)), 0, 1)
+        hsv[..., 2] = np.clip(hsv[..., 2] * (1 + rng.uniform(-VALUE_CHANGE, VALUE_CHANGE)), 0, 1)
+        pixels = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB) * 255
+    else:
+        mean = pixels.mean()
+        pixels = (pixels - mean) * (1 + rng.uniform(-CONTRAST, CONTRAST)) + mean
+        pixels += 255 * rng.uniform(-BRIGHTNESS, BRIGHTNESS)
+    return np.clip(pixels + 0.5, 0, 255).astype(np.uint8)
+
+
+def change_sharpness(face_rgb, rng):
+    """Sharpen the picture, or shrink it and enlarge it again."""
+    import cv2
+
+    if rng.random() < 0.5:
+        blurred = cv2.GaussianBlur(face_rgb, (0, 0), rng.uniform(*SHARPENING_SIGMA_PX))
+        amount = rng.uniform(*SHARPENING)
+        return cv2.addWeighted(face_rgb, 1 + amount, blurred, -amount, 0)
+    size = face_rgb.shape[0]
+    small_size = max(8, round(size / rng.uniform(*DOWNSCALE)))
+    small = cv2.resize(face_rgb, (small_size, small_size), interpolation=cv2.INTER_AREA)
+    return cv2.resize(small, (size, size), interpolation=(cv2.INTER_LINEAR, cv2.INTER_CUBIC)[rng.integers(2)])
+
+
+def change_look(face_rgb, rng):
+    """Change colour, sharpness, or both."""
+    kind = rng.integers(3)
+    if kind != 1:
+        face_rgb = change_colour(face_rgb, rng)
+    if kind != 0:
+        face_rgb = change_sharpness(face_rgb, rng)
+    return face_rgb
+
+
+def move(face_rgb, scale, shift_px):
+    """Scale the picture around its centre and shift it by (x, y); the border is mirrored."""
+    import cv2
+
+    size = face_rgb.shape[0]
+    matrix = np.array([[scale, 0, shift_px[0]], [0, scale, shift_px[1]]], np.float32)
+    matrix[:, 2] += (1 - scale) * (size - 1) / 2
+    return cv2.warpAffine(face_rgb, matrix, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+
+
+def region_mask(landmarks, size, region):
+    """Return a float32 mask (size, size): 1 in an ellipse over the whole "face", the "inner" face or the "mouth", else 0.
+
+    A box's five landmarks stand for the outline: across, the distance of the eyes; along, the distance from eyes to mouth.
+    """
+    import cv2
+
+    left_eye, right_eye, _, mouth_left, mouth_right = np.asarray(landmarks, np.float64)
+    eyes, mouth = (left_eye + right_eye) / 2, (mouth_left + mouth_right) / 2
+    down = mouth - eyes
+    along = max(float(np.hypot(*down)), 1.0)
+    across = max(float(np.hypot(*(right_eye - left_eye))), 0.6 * along)  # in profile the eyes are close together
+    centre, axes = {
+        "face": (eyes + 0.45 * down, (1.05 * across, 1.45 * along)),
+        "inner": (eyes + 0.5 * down, (0.8 * across, 0.95 * along)),
+        "mouth": (mouth + 0.05 * down, (0.6 * across, 0.45 * along)),
+    }[region]
+    angle_deg = float(np.degrees(np.arctan2(down[1], down[0]))) - 90
+    mask = np.zeros((size, size), np.float32)
+    cv2.ellipse(mask, [round(x) for x in centre], [max(2, round(x)) for x in axes], angle_deg, 0, 360, 1.0, cv2.FILLED)
+    return mask
+
+
+def deform(mask, rng):
+    """Bend the mask with a smooth random field."""
+    import cv2
+
+    size = mask.shape[0]
+    nodes = rng.normal(0, MASK_DEFORMATION * size, (MASK_NODES, MASK_NODES, 2)).astype(np.float32)
+    field = cv2.resize(nodes, (size, size), interpolation=cv2.INTER_CUBIC)
+    x, y = np.meshgrid(np.arange(size, dtype=np.float32), np.arange(size, dtype=np.float32))
+    return cv2.remap(mask, x + field[..., 0], y + field[..., 1], cv2.INTER_LINEAR)
+
+
+def soften(mask, rng):
+    """Shrink the mask a little and blur its edge, sharply or widely; its highest value stays 1."""
+    import cv2
+
+    size = mask.shape[0]
+    inside = cv2.GaussianBlur(mask, (0, 0), rng.uniform(*FIRST_BLUR) * size) > 0.95
+    mask = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), rng.uniform(*SECOND_BLUR) * size)
+    return mask / max(float(mask.max()), 1e-6)
+
+
+def blend_once(face_rgb, landmarks, rng):
+    """Return (target, blend, mask) of one draw."""
+    source = move(face_rgb, rng.uniform(*SCALE), len(face_rgb) * rng.uniform(-1, 1, 2) * (MAX_SHIFT_X, MAX_SHIFT_Y))
+    target = move(
+        face_rgb, 1, rng.uniform(-0.5, 0.5, 2)
+    )  # interpolated too, else the fakes would be the softer pictures
+    if rng.random() < 0.5:
+        source = change_look(source, rng)
+    else:
+        target = change_look(target, rng)
+    region = rng.choice(list(REGIONS), p=list(REGIONS.values()))
+    mask = soften(deform(region_mask(landmarks, face_rgb.shape[0], region), rng), rng) * rng.choice(MASK_WEIGHTS)
+    mixed = target + mask[..., None] * (source.astype(np.float32) - target)
+    return target, np.clip(mixed + 0.5, 0, 255).astype(np.uint8), mask.astype(np.float32)
+
+
+def self_blend(face_rgb, landmarks, rng):
+    """Return (real, fake, mask): the target as it entered the blend, the blend, and the float32 mask (size, size) in 0..1.
+
+    `face_rgb`: uint8 RGB (size, size, 3); `landmarks`: (5, 2). Where the mask is 0, real and fake are identical.
+    """
+    for _ in range(MOST_DRAWS):
+        target, blend, mask = blend_once(face_rgb, landmarks, rng)
+        if np.abs(blend.astype(np.int16) - target).mean() >= SMALLEST_DIFFERENCE:
+            break
+    return target, blend, mask
