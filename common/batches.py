@@ -82,11 +82,14 @@ def augmented_batches(part, batch_size, seed, epoch, self_blend_share=0.0):
 
 
 def blended_pairs(part, seed, scratch_dir=None):
-    """Return a Part of each real face as it enters a blend, and then the blends as fakes: one fixed blend per face."""
+    """Return a Part of each real face as it enters a blend, and then the blends as fakes: one per face, fixed by `seed`.
+
+    `seed`: a number or several.
+    """
     reals = np.flatnonzero(part.labels == REAL)
     faces_rgb = new_faces(2 * len(reals), part.faces_rgb.shape[1], scratch_dir)
     for place, position in enumerate(reals):
-        rng = np.random.default_rng((seed, place))
+        rng = np.random.default_rng([*np.atleast_1d(seed), place])
         real, fake, _ = self_blend(part.faces_rgb[position], part.landmarks[position], rng)
         faces_rgb[place], faces_rgb[len(reals) + place] = real, fake
     landmarks = part.landmarks[np.tile(reals, 2)]

@@ -72,7 +72,7 @@ def make_calibration(labels, scores, video_ids, groups, starting):
     `scores` are the network's own; `starting` is the record of the starting weights (or {}). What the result says of log loss
     and expected calibration error is measured on the same faces.
     """
-    groups = len(set(groups))
+    labels, groups = np.asarray(labels), len(set(groups))
     fitted = groups >= MIN_GROUPS
     result, notes = {}, []
     for kind in ("faces", "videos"):

@@ -7,7 +7,7 @@ LANDMARK_NAMES; one seed gives one picture.
 
 import numpy as np
 
-REGIONS = {"face": 0.4, "inner": 0.4, "mouth": 0.2}  # what is replaced, and how often
+REGIONS = {"face": 0.45, "inner": 0.4, "mouth": 0.15}  # what is replaced, and how often
 MASK_WEIGHTS = (0.25, 0.5, 0.75, 1.0, 1.0, 1.0)  # 3.2 of the paper
 MAX_SHIFT_X, MAX_SHIFT_Y = 0.03, 0.015  # of the width and of the height, either way; 3.1 of the paper
 SCALE = (0.95, 1.05)
@@ -17,9 +17,9 @@ BRIGHTNESS, CONTRAST = 0.1, 0.2  # of the range and of the spread
 SHARPENING, SHARPENING_SIGMA_PX = (0.2, 0.8), (0.8, 2.0)
 DOWNSCALE = (1.5, 4.0)
 MASK_NODES = 5  # per side, of the field that deforms the mask
-MASK_DEFORMATION = 0.06  # of the picture's size, standard deviation at a node
+MASK_DEFORMATION = 0.035  # of the picture's size, standard deviation at a node
 FIRST_BLUR, SECOND_BLUR = (0.005, 0.03), (0.005, 0.05)  # of the picture's size
-SMALLEST_DIFFERENCE = 0.3  # grey levels, mean over the picture: less is drawn again, for it would be a wrong label
+SMALLEST_DIFFERENCE = 0.4  # grey levels, mean over the picture: less is drawn again, for it would be a wrong label
 MOST_DRAWS = 5
 
 

@@ -1,0 +1,75 @@
+"""What cameras and the internet do to a face, at a given strength: all functions take and give uint8 RGB (h, w, 3)."""
+
+from fractions import Fraction
+
+import numpy as np
+
+
+def to_levels(pixels):
+    """Return float pixels rounded to uint8 grey levels."""
+    return np.clip(pixels + 0.5, 0, 255).astype(np.uint8)
+
+
+def add_noise(face_rgb, sigma, rng):
+    """Add Gaussian sensor noise of `sigma` grey levels."""
+    return to_levels(face_rgb + sigma * rng.standard_normal(face_rgb.shape, np.float32))
+
+
+def darken(face_rgb, light, sigma, gain, rng):
+    """Leave a share `light` of the light, add noise of `sigma` grey levels, and brighten all of it by `gain`."""
+    return to_levels(gain * (light * face_rgb + sigma * rng.standard_normal(face_rgb.shape, np.float32)))
+
+
+def smear(face_rgb, length_px, angle):
+    """Blur along a straight line of `length_px` at `angle` (radians), as motion does while the shutter is open."""
+    import cv2
+
+    half = max(1.0, length_px / 2)
+    size, steps = 2 * int(np.ceil(half)) + 1, np.linspace(-half, half, 8 * int(np.ceil(half)) + 1)
+    rows, columns = (size // 2 + np.rint(steps * side).astype(int) for side in (np.sin(angle), np.cos(angle)))
+    kernel = np.zeros((size, size), np.float32)
+    np.add.at(kernel, (rows, columns), np.float32(1 / len(steps)))
+    return cv2.filter2D(face_rgb, -1, kernel, borderType=cv2.BORDER_REFLECT_101)
+
+
+def defocus(face_rgb, sigma_px):
+    """Blur as an unfocused lens does."""
+    import cv2
+
+    return cv2.GaussianBlur(face_rgb, (0, 0), sigma_px)
+
+
+def shrink(face_rgb, scale, cubic=False):
+    """Shrink by `scale` and enlarge again, as when a small video is shown large."""
+    import cv2
+
+    height, width = face_rgb.shape[:2]
+    small_size = max(8, round(width * scale)), max(8, round(height * scale))
+    small = cv2.resize(face_rgb, small_size, interpolation=cv2.INTER_AREA)
+    return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC if cubic else cv2.INTER_LINEAR)
+
+
+def compress_jpeg(face_rgb, quality):
+    """Compress and decompress as JPEG."""
+    import cv2
+
+    # no flag to check: encoding to memory cannot fail, the JPEG format takes any 8-bit face up to 65,500 px
+    data = cv2.imencode(".jpg", face_rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+
+def compress_h264(face_rgb, crf):
+    """Compress and decompress as one H.264 frame of x264's quality `crf`; an odd last row or column stays as it is."""
+    import av
+
+    height, width = (side // 2 * 2 for side in face_rgb.shape[:2])  # H.264 halves the colour planes
+    encoder, decoder = av.CodecContext.create("libx264", "w"), av.CodecContext.create("h264", "r")
+    encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = width, height, "yuv420p", Fraction(1, 25)
+    encoder.options = {"crf": str(crf), "preset": "veryfast", "tune": "zerolatency", "x264-params": "keyint=1:ref=1"}
+    encoder.thread_count = decoder.thread_count = 1
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(face_rgb[:height, :width]), format="rgb24")
+    packets = [*encoder.encode(frame), *encoder.encode(None)]
+    decoded = [*(picture for packet in packets for picture in decoder.decode(packet)), *decoder.decode(None)]
+    compressed = face_rgb.copy()
+    compressed[:height, :width] = decoded[0].to_ndarray(format="rgb24")
+    return compressed

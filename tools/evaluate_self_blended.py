@@ -1,0 +1,107 @@
+"""Measure weights on self-blended faces that they never saw: ROC AUC as they are and after what videos do to faces.
+
+Reads   split_dataset/ (its real test faces) and weights with their .json   (02_prepare_dataset.py, 03_train_cnn.py)
+Writes  the JSON given as --out, if any; prints a table
+Rerun   measures again, the same for the same seed
+
+Each real face makes --draws pairs with fresh seeds: the face as it enters a blend (1) and the blend (0). Both halves of a pair
+get the same degradation, so that only the blend tells them apart. Intervals are over groups (people).
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from common import degrade
+from common.batches import Part, blended_pairs, load_part, plain_batches
+from common.calibration import calibrate, read_parameters
+from common.cli import add_path, add_seed, make_parser, positive, require, stop
+from common.constants import MARGIN, REAL
+from common.metrics import describe
+from common.model import BASE_WEIGHTS, load_model
+from common.paths import SPLIT_TABLE, locate
+from common.predictions import BATCH, read_split
+from common.records import InputError, OutputError, write_json
+
+LIGHT, DARK_NOISE_SIGMA = 0.25, 3.0  # share that is left; grey levels of noise at that light
+MOTION_SHARE = 0.06  # of the crop's width: 8 px of 128
+CRF = 36
+SMALL_FACE_PX = 48  # width of the face; the crop is wider by its margins
+JPEG_QUALITY = 30
+FRESH = 1000  # the number of the first draw; 03 blends validation and test with the seed alone
+
+
+DEGRADATIONS = {
+    "as they are": lambda face_rgb, rng: face_rgb,
+    "a quarter of the light, with noise": lambda face_rgb, rng: degrade.darken(face_rgb, LIGHT, DARK_NOISE_SIGMA, 1, rng),
+    "motion blur": lambda face_rgb, rng: degrade.smear(face_rgb, MOTION_SHARE * len(face_rgb), rng.uniform(0, np.pi)),
+    "H.264 at CRF 36": lambda face_rgb, rng: degrade.compress_h264(face_rgb, CRF),
+    "face 48 px wide": lambda face_rgb, rng: degrade.shrink(face_rgb, SMALL_FACE_PX * (1 + 2 * MARGIN) / len(face_rgb)),
+    "JPEG at quality 30": lambda face_rgb, rng: degrade.compress_jpeg(face_rgb, JPEG_QUALITY),
+}  # fmt: skip
+
+
+def degraded(part, step, seed):
+    """Return the Part with each picture degraded; `part` holds the reals and then their blends."""
+    half = len(part.labels) // 2
+    faces_rgb = [step(face, np.random.default_rng((seed, place % half))) for place, face in enumerate(part.faces_rgb)]
+    return Part(np.stack(faces_rgb), part.labels, part.landmarks)
+
+
+def measure(model, parameters, draws, groups, step, seed):
+    """Return {"metrics", "mean_real_score"} of pairs after a degradation. `groups`: of each draw's real faces."""
+    labels, scores = [], []
+    for number, part in enumerate(draws):
+        part = degraded(part, step, seed + number)
+        found = model.predict(plain_batches(part.faces_rgb, part.labels, BATCH), verbose=0)[:, 0]
+        labels, scores = [*labels, *part.labels], [*scores, *calibrate(found, parameters)]
+    labels, scores = np.array(labels), np.array(scores)
+    metrics = describe(labels, scores, np.tile(groups, 2 * len(draws)), seed)
+    return {"metrics": metrics, "mean_real_score": float(scores[labels == REAL].mean())}
+
+
+def build_parser():
+    parser = make_parser(__doc__)
+    add_path(parser, "split_dir")
+    parser.add_argument(
+        "--weights", metavar="PATH", default=BASE_WEIGHTS, help="an .h5 file (default: the base weights)"
+    )
+    parser.add_argument("--split", choices=("val", "test"), default="test", help="which part (default: %(default)s)")
+    parser.add_argument("--draws", type=positive, default=4, metavar="N", help="pairs per face (default: %(default)s)")
+    parser.add_argument("--out", metavar="JSON")
+    add_seed(parser)
+    return parser
+
+
+def main(argv=None):
+    args = build_parser().parse_args(argv)
+    split_dir = locate(args, "split_dir")
+    require(split_dir / SPLIT_TABLE, "it would list the test faces", "02_prepare_dataset.py")
+    rows = [row for row in read_split(split_dir)[args.split] if row["label"] == REAL]
+    groups = [row["group"] for row in rows]
+    try:
+        model, record = load_model(args.weights)
+        parameters = read_parameters(record, "faces")
+        part = load_part(rows, record["input_size"], None)
+        draws = [blended_pairs(part, (FRESH + number, args.seed)) for number in range(args.draws)]
+        results = {}
+        print(f"{len(rows)} faces of {len(set(groups))} people, {args.draws} pairs each; score = P(real)")
+        print(f"{'degradation':36}{'ROC AUC':>8}  95 % interval    mean score of reals")
+        for name, step in DEGRADATIONS.items():
+            results[name] = measure(model, parameters, draws, groups, step, args.seed)
+            auc, mean = results[name]["metrics"]["roc_auc"], results[name]["mean_real_score"]
+            interval = "{:.3f} to {:.3f}".format(*auc["interval"]) if auc["interval"] else "too few to bound"
+            print(f"{name:36}{auc['value']:8.3f}  {interval}   {mean:.3f}", flush=True)
+        if args.out:
+            settings = {"faces": len(rows), "people": len(set(groups)), "draws": args.draws, "seed": args.seed}
+            write_json(Path(args.out), {**settings, "split": args.split, "results": results})
+    except (InputError, OutputError) as error:
+        stop(str(error))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
