@@ -5,6 +5,9 @@ Writes  mapreduce_res.txt, video_preds.csv, submission.csv (label = P(fake)), me
 Rerun   does nothing if the predictions and options are the same; predictions at a URL are judged again
 
 A video without a usable face is listed as CANNOT JUDGE with its reason. Runs by itself or under spark-submit.
+
+--calibrated turns the mean into a probability, sigmoid(a * logit(mean) + b), with the a and b that 03 has fitted on the means of
+validation videos; the probabilities hold for as many fakes as reals.
 """
 
 import argparse
@@ -16,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from common.calibration import UNCHANGED, calibrate, read_parameters
 from common.cli import add_path, add_seed, make_parser, positive, say, stop, usable_cpus
 from common.constants import CANNOT_JUDGE, CLASS_NAMES, FAKE, PERSON_MIN_FRAMES, REAL, THRESHOLD
 from common.metrics import describe, format_metric
@@ -145,22 +149,24 @@ def spark_path(path):
     return "file:///" + re.sub(r"([\\{}\[\]*?])", r"\\\1", Path(path).resolve().as_posix().lstrip("/"))
 
 
-def collect_verdicts(spark, path, aggregate):
+def collect_verdicts(spark, path, aggregate, calibration=UNCHANGED):
     """Return (rows of video_preds.csv, number of broken lines, one of them); raises InputError if Spark cannot read `path`."""
     from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
 
     try:
         faces, observed = read_faces(spark, path)
-        rows = [as_row(judged) for judged in judge_videos(faces, aggregate).collect()]
+        rows = [as_row(judged, calibration) for judged in judge_videos(faces, aggregate).collect()]
     except (PySparkException, Py4JError) as error:
         raise InputError(f"{path} cannot be read by Spark: {str(error).strip().splitlines()[0]}") from error
     return sorted(rows, key=lambda row: row["video_id"]), observed.get["number"], observed.get["example"]
 
 
-def as_row(judged):
+def as_row(judged, calibration=UNCHANGED):
     """Return a Spark row as a line of video_preds.csv, with `group` added."""
     score = None if judged["score"] is None else float(judged["score"])
+    if score is not None and calibration != UNCHANGED:
+        score = round(float(calibrate(score, calibration)), SCORE_DECIMALS)
     return {
         "video_id": judged["video_id"], "filename": judged["filename"], "group": judged["group"] or judged["video_id"],
         "label": judged["label"], "score": score, "p_fake": None if score is None else 1 - score,
@@ -245,6 +251,24 @@ def write_results(rows, aggregate, output_dir, seed, made_from):
     return metrics
 
 
+def video_calibration(record, aggregate):
+    """Return the calibration of video means that a model's record holds, or stop in words if there is none."""
+    if aggregate != "mean":
+        stop(f"--calibrated goes with --aggregate mean: no other has been calibrated, and this is {aggregate}")
+    content = read_json(record) or {}
+    if not content.get("calibration"):
+        stop(f"{record} holds no calibration; run 03_train_cnn.py, or leave out --calibrated")
+    try:
+        return read_parameters(content, "videos")
+    except InputError as error:
+        stop(f"{record}: {error}")
+
+
+def aggregate_name(aggregate, calibration):
+    """Return how outputs name what was done to the scores of a video's faces."""
+    return aggregate if calibration == UNCHANGED else f"{aggregate}, calibrated"
+
+
 def spark_master(text):
     """Parse the address of a Spark cluster (argparse type)."""
     if not re.match(r"(local(\[|$)|yarn$|(spark|k8s|mesos)://)", text):
@@ -261,7 +285,10 @@ def build_parser():
         "--aggregate", choices=(*AGGREGATES, "auto"), default="mean",
         help="how a video's faces become its score; auto: as best_model.json says (default: %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--weights", metavar="PATH", help="an .h5 file, whose .json --aggregate auto reads instead")
+    parser.add_argument("--calibrated", action="store_true", help="give the mean as the probability that 03 has fitted")
+    parser.add_argument(
+        "--weights", metavar="PATH", help="an .h5 file, whose .json --aggregate auto and --calibrated read instead"
+    )
     parser.add_argument(
         "--spark-master", type=spark_master, metavar="URL", help="such as spark://host:7077 (default: all local cores)"
     )
@@ -280,13 +307,15 @@ def main(argv=None):
             f"{predictions} does not exist: it would hold the scores of the faces. "
             "Run 03_train_cnn.py or 03a_load_model.py first."
         )
-    aggregate = args.aggregate
+    aggregate, calibration = args.aggregate, UNCHANGED
+    record = record_path(args.weights or locate(args, "checkpoint_dir") / BEST_MODEL)
     if aggregate == "auto":
-        record = record_path(args.weights or locate(args, "checkpoint_dir") / BEST_MODEL)
         aggregate = (read_json(record) or {}).get("aggregation")
         if aggregate not in AGGREGATES:
             stop(f"{record} does not say how to aggregate; name it with --aggregate")
-    made_from = {"aggregate": aggregate, "seed": args.seed, "limit": args.limit}
+    if args.calibrated:
+        calibration = video_calibration(record, aggregate)
+    made_from = {"aggregate": aggregate, "calibration": calibration, "seed": args.seed, "limit": args.limit}
     if is_local:
         made_from |= source_stamp(Path(predictions))
         if not args.force and is_current(output_dir, made_from):
@@ -295,7 +324,7 @@ def main(argv=None):
     spark = start_spark(args.spark_master)
     try:
         path = spark_path(predictions) if is_local else predictions
-        rows, broken, example = collect_verdicts(spark, path, aggregate)
+        rows, broken, example = collect_verdicts(spark, path, aggregate, calibration)
     except InputError as error:
         stop(str(error))
     finally:
@@ -307,16 +336,15 @@ def main(argv=None):
         stop(f"{predictions} holds no predictions")
     try:
         made_from = None if broken or not is_local else made_from  # a rerun says again what is broken
-        metrics = write_results(rows, aggregate, output_dir, args.seed, made_from)
+        metrics = write_results(rows, aggregate_name(aggregate, calibration), output_dir, args.seed, made_from)
     except (InputError, OutputError) as error:
         stop(str(error))
     for name, entry in metrics.items():
         say(f"{STAGE}: videos: {format_metric(name, entry)}")
     verdicts = [row["verdict"] for row in rows]
     counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in ("FAKE", "REAL", CANNOT_JUDGE))
-    say(
-        f"{STAGE}: {len(rows)} videos: {counts}; aggregate {aggregate}; {broken} lines failed, {time.monotonic() - started:.0f} s"
-    )
+    name, duration_s = aggregate_name(aggregate, calibration), time.monotonic() - started
+    say(f"{STAGE}: {len(rows)} videos: {counts}; aggregate {name}; {broken} lines failed, {duration_s:.0f} s")
     return 1 if broken else 0
 
 

@@ -106,7 +106,16 @@ def test_a_dataset_without_its_record_names_02(tmp_path, capsys, text):
 
 def test_a_set_without_one_class_is_refused(tmp_path, capsys):
     write_split_dataset(tmp_path, classes=(REAL,))
-    assert "a set without real or without fake faces" in stopped(capsys, "--data-dir", tmp_path)
+    for share in (0, 0.5):
+        line = stopped(capsys, "--data-dir", tmp_path, "--self-blend", share)
+        assert "a set without real or without fake faces" in line and "--self-blend 1" in line
+
+
+@pytest.mark.parametrize("text", ["-0.1", "1.1", "nan"])
+def test_a_share_is_0_to_1(text):
+    with pytest.raises(SystemExit) as caught:
+        train_cnn.main(["--self-blend", text])
+    assert caught.value.code == 2
 
 
 @pytest.mark.parametrize("option", ["--output-dir", "--checkpoint-dir"])
@@ -397,16 +406,15 @@ def test_early_stopping_also_after_a_restart(data_dir, capsys, monkeypatch):
         return real_epoch(model, number, *others) | {"val_accuracy": 1 - number / 10, "val_loss": float(number)}
 
     monkeypatch.setattr(training, "run_epoch", worsening)
-    monkeypatch.setattr(training, "PATIENCE_EPOCHS", 2)
-    assert run(data_dir, "--epochs", 6) == 0
+    assert run(data_dir, "--epochs", 6, "--patience", 2) == 0
     printed = capsys.readouterr().err
     assert "stopped early" in printed and [row["epoch"] for row in history_of(data_dir)] == ["1", "2", "3"]
     assert read_json(data_dir / "tmp_checkpoint" / "best_model.json")["best_epoch"]["epoch"] == 1
     for epochs_before in (2, 3):
         with monkeypatch.context() as patch:
             interrupt_after(patch, epochs_before)
-            stopped(capsys, "--data-dir", data_dir, "--epochs", 6, "--force")
-        assert run(data_dir, "--epochs", 6) == 0
+            stopped(capsys, "--data-dir", data_dir, "--epochs", 6, "--patience", 2, "--force")
+        assert run(data_dir, "--epochs", 6, "--patience", 2) == 0
         printed = capsys.readouterr().err
         assert "stopped early" in printed and f"going on after epoch {epochs_before}" in printed
         assert len(history_of(data_dir)) == 3
@@ -594,3 +602,111 @@ def test_killed_and_rerun_ends_like_an_uninterrupted_run(trained, tmp_path):
     models = [load_model(folder / "tmp_checkpoint" / "best_model.h5")[0] for folder in (tmp_path, data_dir)]
     for found, expected in zip(*(model.get_weights() for model in models), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+# --- self-blended faces and calibration
+
+
+@pytest.fixture
+def real_only_dir(tmp_path, small_network):
+    write_split_dataset(tmp_path, classes=(REAL,))
+    return tmp_path
+
+
+def test_real_faces_alone_are_trained_and_judged_on_their_blends(real_only_dir, capsys):
+    """Each real face of validation and test is there once as it is and once blended, which is marked and counts as fake."""
+    assert run(real_only_dir, "--self-blend", 1) == 0
+    assert "self-blended" in capsys.readouterr().err
+    for name, split in (("val_preds_values.json", "val"), ("cnn_preds_values.json", "test")):
+        lines = [line for line in lines_of(real_only_dir / name) if line["score"] is not None]
+        reals = [line for line in lines if line["label"] == REAL]
+        fakes = [line for line in lines if line["label"] == FAKE]
+        assert len(reals) == len(fakes) == 4 and not any("self_blended" in line for line in reals)
+        assert all(line["self_blended"] is True and line["split"] == split for line in fakes)
+        assert {line["group"] for line in fakes} == {line["group"] for line in reals}
+        assert [line["file"] for line in fakes] == [line["file"] for line in reals]
+        assert not {line["video_id"] for line in fakes} & {line["video_id"] for line in reals}  # never one verdict
+    record = read_json(real_only_dir / "tmp_checkpoint" / "best_model.json")
+    assert record["fakes"] == "self-blended faces" and record["asked"]["self_blend"] == 1
+
+
+def test_self_blended_validation_is_the_same_for_one_seed(real_only_dir):
+    """Trained or only predicted again, the blends are those of the seed; the scores say so."""
+    assert run(real_only_dir, "--self-blend", 1) == 0
+    before = (real_only_dir / "cnn_preds_values.json").read_bytes()
+    (real_only_dir / "cnn_preds_values.json").unlink()
+    assert run(real_only_dir, "--self-blend", 1) == 0  # finished: predicts again
+    assert (real_only_dir / "cnn_preds_values.json").read_bytes() == before
+
+
+def test_self_blending_with_fakes_is_judged_on_the_fakes(data_dir):
+    assert run(data_dir, "--self-blend", 0.5) == 0
+    lines = lines_of(data_dir / "cnn_preds_values.json")
+    assert not any("self_blended" in line for line in lines) and {line["label"] for line in lines} == {REAL, FAKE}
+    assert read_json(data_dir / "tmp_checkpoint" / "best_model.json")["fakes"] == "fake videos"
+
+
+def test_self_blending_changes_the_training(data_dir):
+    losses = []
+    for share in (0, 1):
+        assert run(data_dir, "--self-blend", share) == 0
+        losses.append(history_of(data_dir)[0]["loss"])
+    assert losses[0] != losses[1]
+
+
+def test_landmarks_are_scaled_to_the_input_size(tmp_path):
+    """The crops of this dataset are 36 px wide and 40 px high; their landmarks are at (1, 2)."""
+    write_split_dataset(tmp_path)
+    _, parts = train_cnn.read_dataset(tmp_path / "split_dataset", None, 0)
+    part = train_cnn.load_part(parts["train"], 80, None)
+    assert part.landmarks.shape == (16, 5, 2)
+    np.testing.assert_allclose(part.landmarks, np.broadcast_to([80 / 36, 4.0], (16, 5, 2)))
+
+
+def test_with_few_groups_scores_are_left_alone_and_the_record_says_so(data_dir, capsys):
+    assert run(data_dir) == 0
+    calibration = read_json(data_dir / "tmp_checkpoint" / "best_model.json")["calibration"]
+    assert (calibration["faces"]["a"], calibration["faces"]["b"]) == (1, 0)
+    assert "4 validation groups, 30 are needed" in calibration["fitted_on"]
+    assert "30 are needed" in capsys.readouterr().err
+
+
+def test_with_few_groups_the_calibration_of_the_starting_weights_stays(data_dir):
+    start = data_dir / "start.h5"
+    parameters = {"faces": {"a": 2.0, "b": -0.5}, "videos": {"a": 3.0, "b": 0.25}}
+    record = {"backbone": "B0", "input_size": SIZE, "faces": "faces", "calibration": parameters}
+    save_model(build_model("B0", SIZE), start, record)
+    assert run(data_dir, "--weights", start) == 0
+    calibration = read_json(data_dir / "tmp_checkpoint" / "best_model.json")["calibration"]
+    for kind, expected in parameters.items():
+        assert {name: calibration[kind][name] for name in "ab"} == expected
+    assert "that of the starting weights stays" in calibration["fitted_on"]
+
+
+def test_scores_are_calibrated_in_03_and_03a_alike(data_dir, monkeypatch):
+    """With enough groups a and b are fitted, and every score is sigmoid(a * logit + b) of the network's own."""
+    monkeypatch.setattr(importlib.import_module("common.calibration"), "MIN_GROUPS", 2)
+    assert run(data_dir) == 0
+    weights = data_dir / "tmp_checkpoint" / "best_model.h5"
+    written = {line["file"]: line["score"] for line in lines_of(data_dir / "cnn_preds_values.json")}
+    model, record = load_model(weights)
+    rows = train_cnn.read_dataset(data_dir / "split_dataset", None, 0)[1]["test"]
+    raw = train_cnn.score_faces(model, [row["path"] for row in rows], SIZE, "03")
+    faces = record["calibration"]["faces"]
+    expected = 1 / (1 + np.exp(-(faces["a"] * np.log(np.array(raw) / (1 - np.array(raw))) + faces["b"])))
+    assert (faces["a"], faces["b"]) != (1, 0)
+    np.testing.assert_allclose([written[row["file"]] for row in rows], expected, atol=1e-6)
+    assert faces["log_loss"]["after"] <= faces["log_loss"]["before"] + 1e-6
+    assert load_weights.main(["--data-dir", str(data_dir)]) == 0
+    again = {line["file"]: line["score"] for line in lines_of(data_dir / "cnn_preds_values.json")}
+    assert again == pytest.approx(written, abs=1e-6)
+
+
+def test_weights_whose_calibration_makes_no_sense_are_refused(data_dir, capsys):
+    assert run(data_dir) == 0
+    path = data_dir / "tmp_checkpoint" / "best_model.json"
+    for nonsense in ({"faces": {"a": -1.0, "b": 0.0}}, {"faces": {"a": "x", "b": 0.0}}, [1]):
+        write_json(path, {**read_json(path), "calibration": nonsense})
+        with pytest.raises(SystemExit) as caught:
+            load_weights.main(["--data-dir", str(data_dir)])
+        assert caught.value.code == 2 and "calibration" in capsys.readouterr().err

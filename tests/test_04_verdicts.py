@@ -434,3 +434,45 @@ def test_rerun_does_nothing_until_something_has_changed(tmp_path, capsys):
     write_predictions(tmp_path / "cnn_preds_values.json", [face("a", 0.1), face("b", 0.2)])
     assert run(tmp_path, "--aggregate", "confident") == 0
     assert read_table(tmp_path / "video_preds.csv")[0]["verdict"] == "FAKE"
+
+
+# --- the calibration of video means
+
+
+def write_calibration(data_dir, a, b):
+    (data_dir / "tmp_checkpoint").mkdir(exist_ok=True)
+    path = data_dir / "tmp_checkpoint" / "best_model.json"
+    path.write_text(json.dumps({"calibration": {"videos": {"a": a, "b": b}}, "aggregation": "mean"}))
+    return path
+
+
+def test_calibrated_turns_the_mean_into_the_fitted_probability(spark, tmp_path):
+    lines = random_faces(6)
+    write_predictions(tmp_path / "cnn_preds_values.json", lines)
+    write_calibration(tmp_path, 2.0, -0.3)
+    assert run(tmp_path) == 0
+    means = {row["video_id"]: float(row["score"]) for row in read_table(tmp_path / "video_preds.csv")}
+    assert means == pytest.approx(recomputed(lines, "mean"), abs=1e-8)  # only if asked for
+    assert run(tmp_path, "--calibrated") == 0
+    for row in read_table(tmp_path / "video_preds.csv"):
+        mean = means[row["video_id"]]
+        expected = 1 / (1 + np.exp(-(2.0 * np.log(mean / (1 - mean)) - 0.3)))
+        assert float(row["score"]) == pytest.approx(expected, abs=1e-9)
+        assert row["verdict"] == ("REAL" if expected >= 0.5 else "FAKE")
+    assert json.loads((tmp_path / "metrics.json").read_text())["aggregate"] == "mean, calibrated"
+    assert "mean, calibrated" in (tmp_path / "mapreduce_res.txt").read_text()
+    write_calibration(tmp_path, 2.0, 3.0)
+    assert run(tmp_path, "--calibrated") == 0  # another calibration is another result
+    assert {row["verdict"] for row in read_table(tmp_path / "video_preds.csv")} == {"REAL"}
+
+
+def test_calibrated_without_a_usable_calibration_stops_in_words(tmp_path, capsys):
+    write_predictions(tmp_path / "cnn_preds_values.json", random_faces(2))
+    assert run(tmp_path, "--calibrated") == 2
+    assert "best_model.json holds no calibration" in capsys.readouterr().err
+    path = write_calibration(tmp_path, 1.0, 0.0)
+    assert run(tmp_path, "--calibrated", "--aggregate", "confident") == 2
+    assert "--aggregate mean" in capsys.readouterr().err
+    write_calibration(tmp_path, -1.0, 0.0)
+    assert run(tmp_path, "--calibrated") == 2
+    assert str(path) in capsys.readouterr().err

@@ -212,7 +212,7 @@ def all_of(batches, indices=None):
 
 
 def test_batches_are_what_the_network_expects():
-    for faces, labels in all_of(augmented_batches(FACES_RGB, LABELS, 4, 7, 1)):
+    for faces, labels in all_of(augmented_batches(PART, 4, 7, 1)):
         assert faces.shape == (4, 32, 32, 3) and faces.dtype == np.float32
         assert labels.shape == (4, 1) and labels.dtype == np.float32
         assert sorted(labels[:, 0]) == [0, 0, 1, 1]
@@ -221,21 +221,21 @@ def test_batches_are_what_the_network_expects():
 def test_labels_stay_with_their_faces(monkeypatch):
     monkeypatch.setattr(augmenting, "CHANCES", dict.fromkeys(STEPS, 0.0))
     known = {normalise(face[None]).tobytes(): label for face, label in zip(FACES_RGB, LABELS, strict=True)}
-    for faces, labels in all_of(augmented_batches(FACES_RGB, LABELS, 4, 7, 1)):
+    for faces, labels in all_of(augmented_batches(PART, 4, 7, 1)):
         assert [known[face.tobytes()] for face in faces] == labels[:, 0].tolist()
 
 
 def test_batches_are_alike_for_one_seed_and_epoch_and_differ_else():
     def pictures(seed, epoch):
-        return b"".join(faces.tobytes() for faces, _ in all_of(augmented_batches(FACES_RGB, LABELS, 4, seed, epoch)))
+        return b"".join(faces.tobytes() for faces, _ in all_of(augmented_batches(PART, 4, seed, epoch)))
 
     assert pictures(7, 1) == pictures(7, 1)
     assert len({pictures(7, 1), pictures(7, 2), pictures(8, 1)}) == 3
 
 
 def test_batches_do_not_depend_on_the_order_of_threads():
-    expected = [faces.tobytes() for faces, _ in all_of(augmented_batches(FACES_RGB, LABELS, 4, 7, 1))]
-    batches = augmented_batches(FACES_RGB, LABELS, 4, 7, 1)
+    expected = [faces.tobytes() for faces, _ in all_of(augmented_batches(PART, 4, 7, 1))]
+    batches = augmented_batches(PART, 4, 7, 1)
     backwards = [batches[step][0].tobytes() for step in reversed(range(len(batches)))]
     with ThreadPoolExecutor(6) as threads:
         together = [faces.tobytes() for faces, _ in threads.map(batches.__getitem__, range(len(batches)))]
@@ -245,7 +245,7 @@ def test_batches_do_not_depend_on_the_order_of_threads():
 def test_keras_reads_the_batches_in_order_and_in_threads():
     keras, _ = load_keras()
     names = set()
-    batches = augmented_batches(FACES_RGB, LABELS, 4, 7, 1)
+    batches = augmented_batches(PART, 4, 7, 1)
     expected = {faces.tobytes() for faces, _ in all_of(batches)}
     inner, seen = type(batches).__getitem__, []
 
@@ -273,7 +273,7 @@ def test_keras_reads_the_batches_in_order_and_in_threads():
 def test_the_cache_stays_uint8_and_unchanged():
     cached = FACES_RGB.copy()
     cached.setflags(write=False)
-    all_of(augmented_batches(cached, LABELS, 4, 7, 1))
+    all_of(augmented_batches(Part(cached, LABELS, LANDMARKS), 4, 7, 1))
     assert cached.dtype == np.uint8 and np.array_equal(cached, FACES_RGB)
 
 
