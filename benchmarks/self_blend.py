@@ -1,0 +1,95 @@
+"""Measure what self-blending costs: images/s of the input alone and of the training, with and without it, in turns.
+
+Reads   split_dataset/, such as make demo leaves   (02_prepare_dataset.py)
+Writes  nothing; prints a table
+Rerun   measures again
+
+    python benchmarks/self_blend.py --data-dir demo
+"""
+
+import statistics
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from common.batches import Part, augmented_batches, load_part
+from common.cli import add_path, add_seed, make_parser, positive, require, stop, usable_cpus
+from common.constants import DEFAULT_INPUT_SIZE
+from common.model import build_model
+from common.paths import SPLIT_TABLE, locate
+from common.predictions import read_split
+from common.records import InputError
+from common.training import compile_for
+
+BATCH_SIZE = 32
+INPUT_STEPS, TRAINING_STEPS = 60, 30  # batches of one measurement
+LEARNING_RATE = 1e-4
+SHARES = {"without": 0.0, "--self-blend 1": 1.0}
+
+
+def repeated(part, steps):
+    """Return the part repeated so often that an epoch has at least `steps` steps."""
+    times = -(-2 * steps * BATCH_SIZE // len(part.labels))
+    return Part(*(np.concatenate([values] * times) for values in part))
+
+
+def input_rate(part, share, seed):
+    """Return the images/s of the batches alone, prepared in as many threads as there are CPUs."""
+    batches = augmented_batches(part, BATCH_SIZE, seed, 1, share)
+    started = time.perf_counter()
+    with ThreadPoolExecutor(len(usable_cpus())) as threads:
+        images = sum(len(faces) for faces, _ in threads.map(batches.__getitem__, range(INPUT_STEPS)))
+    return images / (time.perf_counter() - started)
+
+
+def training_rate(model, part, share, seed):
+    """Return the images/s of training on them."""
+    batches = augmented_batches(part, BATCH_SIZE, seed, 1, share)
+    started = time.perf_counter()
+    model.fit(batches, steps_per_epoch=TRAINING_STEPS, epochs=1, shuffle=False, verbose=0)
+    return TRAINING_STEPS * BATCH_SIZE / (time.perf_counter() - started)
+
+
+def build_parser():
+    parser = make_parser(__doc__)
+    add_path(parser, "split_dir")
+    parser.add_argument("--repetitions", type=positive, default=5, metavar="N", help="in turns (default: %(default)s)")
+    add_seed(parser)
+    return parser
+
+
+def main(argv=None):
+    args = build_parser().parse_args(argv)
+    split_dir = locate(args, "split_dir")
+    require(split_dir / SPLIT_TABLE, "it would list the faces", "02_prepare_dataset.py")
+    try:
+        part = load_part(read_split(split_dir)["train"], DEFAULT_INPUT_SIZE, None)
+    except InputError as error:
+        stop(str(error))
+    part = repeated(part, max(INPUT_STEPS, TRAINING_STEPS))
+    model = build_model("B0", DEFAULT_INPUT_SIZE)
+    compile_for(model, "everything", LEARNING_RATE, TRAINING_STEPS)
+    training_rate(model, part, 0.0, args.seed)  # traces the network once
+    rates = {}
+    for number in range(args.repetitions):
+        for name, share in SHARES.items():
+            rates.setdefault(("input alone", name), []).append(input_rate(part, share, number))
+            rates.setdefault(("training", name), []).append(training_rate(model, part, share, number))
+    print(
+        f"images/s of {DEFAULT_INPUT_SIZE} px on {len(usable_cpus())} CPUs: median (lowest to highest) of {args.repetitions}"
+    )
+    for (what, name), found in rates.items():
+        print(f"{what:12} {name:16} {statistics.median(found):7.0f} ({min(found):.0f} to {max(found):.0f})")
+    for what in ("input alone", "training"):
+        with_blends, without = (statistics.median(rates[what, name]) for name in reversed(SHARES))
+        print(f"{what}: {with_blends / without:.0%} of the speed without self-blending")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
