@@ -10,7 +10,7 @@ First the new layers alone are trained, then everything (with random starting we
 rate warms up, then falls along a cosine. The weights kept are those of the epoch with the highest validation accuracy.
 
 --self-blend P takes real faces blended with themselves as fakes for a share P of the pairs in each batch. With 1 and a dataset
-without fakes (02 --real-only), validation and test are such blends too, one per real face, marked "self_blended".
+without fakes (02 --real-only), validation and test are such pairs too, one per real face, marked "self_blended".
 """
 
 import argparse
@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from common.batches import blended_pairs, load_part, plain_batches, without_fakes
-from common.calibration import calibrate, in_words, make_calibration
+from common.calibration import calibrate, check_calibration, in_words, make_calibration
 from common.cli import add_path, add_seed, make_parser, positive, require, say, share, stop
 from common.constants import (
     BACKBONES,
@@ -35,10 +35,12 @@ from common.constants import (
     MARGIN,
     PIXEL_PREPARATION,
     REAL,
+    SELF_BLENDED_FACES,
     THRESHOLD,
 )
 from common.metrics import describe, format_metric
 from common.model import (
+    BASE_WEIGHTS,
     DOWNLOADS,
     LARGEST_INPUT_PX,
     SMALLEST_INPUT_PX,
@@ -69,7 +71,7 @@ HEAD_EPOCHS = 1  # of the new layers alone
 FINE_TUNING_RATE, FROM_RANDOM_RATE = 3e-4, 1e-3
 STATE_FILE = "unfinished.npz"
 REDO_DATASET = "run 02_prepare_dataset.py --force"
-LIBRARIES = ("tensorflow", "keras", "efficientnet", "mtcnn", "numpy", "opencv-python-headless")
+LIBRARIES = ("tensorflow", "keras", "efficientnet", "mtcnn", "numpy", "opencv-python-headless", "av", "scikit-learn")
 HISTORY_COLUMNS = ("epoch", "phase", "loss", "accuracy", "val_loss", "val_accuracy", "seconds")
 OUTPUTS = ("Loss.png", "Accuracy.png", "Confusion.png", TEST_PREDICTIONS, VAL_PREDICTIONS)
 ASKED = (
@@ -100,6 +102,10 @@ def read_dataset(split_dir, limit, self_blend):
     parts = read_split(split_dir)
     if limit:
         parts = {split: first_videos(rows, limit) for split, rows in parts.items()}
+    if self_blend and dataset["faces"] != "faces":
+        stop(
+            f"{split_dir} holds {dataset['faces']}: blending would double the marks and give the blends away; use --faces faces"
+        )
     classes = [{row["label"] for row in rows} for rows in parts.values()]
     if any(found != {REAL, FAKE} for found in classes) and not (self_blend == 1 and all(c == {REAL} for c in classes)):
         stop(
@@ -147,7 +153,6 @@ def train_or_go_on(args, asked, parts, state, state_path):
         record = state["record"]
         kind, path = "none", None  # whatever it started from, the weights are in the state
     else:
-        state_path.unlink(missing_ok=True)
         kind, path, notice = find_starting_weights(args.weights, args.backbone)
         if notice:
             say(f"{STAGE}: {notice}")
@@ -158,6 +163,10 @@ def train_or_go_on(args, asked, parts, state, state_path):
             )
         rate = args.learning_rate or (FROM_RANDOM_RATE if kind == "none" else FINE_TUNING_RATE)
         starting = read_model_record(path) if kind in ("file", "base") else {}
+        check_calibration(starting)
+        if state_path.exists():
+            say(f"{STAGE}: an unfinished training with other data or settings is dropped: {state_path}")
+            state_path.unlink()
         record = {"asked": asked, "starting_weights": kind, "learning_rate": rate, "history": []}
         record["starting_calibration"] = starting.get("calibration")
         record["phases"] = phases_of(args.epochs, kind)
@@ -177,11 +186,11 @@ def train_or_go_on(args, asked, parts, state, state_path):
     return model, record
 
 
-def score_rows(model, rows, args):
+def score_rows(model, rows, args, scratch_dir):
     """Return (rows, scores) as the network gives them; a set without fakes becomes pairs. Raises InputError."""
     if without_fakes(rows):
-        part = blended_pairs(load_part(rows, args.input_size, None), args.seed)
-        rows = rows + [self_blended_row(row) for row in rows]
+        part = blended_pairs(load_part(rows, args.input_size, scratch_dir), args.seed, scratch_dir)
+        rows = [{**row, "self_blended": "target"} for row in rows] + [self_blended_row(row) for row in rows]
         return rows, model.predict(plain_batches(part.faces_rgb, part.labels, BATCH), verbose=0)[:, 0]
     scores = score_faces(model, [row["path"] for row in rows], args.input_size, STAGE)
     if None in scores:
@@ -197,7 +206,7 @@ def write_results(model, training, dataset, parts, args, output_dir):
     draw_history(output_dir / "Accuracy.png", history, best_epoch, "accuracy", "share of faces")
     metrics, calibration = {}, None
     for split, file in (("val", VAL_PREDICTIONS), ("test", TEST_PREDICTIONS)):
-        rows, scores = score_rows(model, parts[split], args)
+        rows, scores = score_rows(model, parts[split], args, output_dir)
         labels, video_ids, groups = ([row[name] for row in rows] for name in ("label", "video_id", "group"))
         if calibration is None:
             starting = {"calibration": training["starting_calibration"]}
@@ -226,7 +235,7 @@ def model_record(training, dataset, parts, metrics, calibration, args, output_di
         "class_names": CLASS_NAMES, "score": "P(real): 1 real, 0 fake", "threshold": THRESHOLD,
         "margin": MARGIN, "faces": dataset["faces"], "aggregation": "mean",
         **training, "calibration": calibration,
-        "fakes": "self-blended faces" if without_fakes(parts["test"]) else "fake videos",
+        "fakes": SELF_BLENDED_FACES if without_fakes(parts["test"]) else "fake videos",
         "best_epoch": best_of(training["history"]), "metrics": metrics, "data_digest": dataset["digest"],
         "outputs": output_digests(output_dir),
         "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
@@ -293,7 +302,8 @@ def main(argv=None):
         parser.error(f"--input-size must be {SMALLEST_INPUT_PX} to {LARGEST_INPUT_PX}")
     dataset, parts = read_dataset(locate(args, "split_dir"), args.limit, args.self_blend)
     output_dir, weights_path = locate(args, "output_dir"), locate(args, "checkpoint_dir") / BEST_MODEL
-    state_path, weights_file = weights_path.with_name(STATE_FILE), Path(args.weights)
+    state_path = weights_path.with_name(STATE_FILE)
+    weights_file = BASE_WEIGHTS if args.weights in ("auto", "base") else Path(args.weights)
     asked = {name: getattr(args, name) for name in ASKED}
     asked |= {"data_digest": dataset["digest"], "weights_digest": weights_file.is_file() and digest(weights_file)}
     state = None if args.force else load_state(state_path, asked)

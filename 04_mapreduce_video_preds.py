@@ -259,9 +259,14 @@ def video_calibration(record, aggregate):
     if not content.get("calibration"):
         stop(f"{record} holds no calibration; run 03_train_cnn.py, or leave out --calibrated")
     try:
-        return read_parameters(content, "videos")
+        calibration = read_parameters(content, "videos")
     except InputError as error:
         stop(f"{record}: {error}")
+    source = content["calibration"].get("fitted_on", "unknown")
+    if calibration == UNCHANGED:
+        stop(f"{record} says that its scores are not calibrated ({source}); leave out --calibrated")
+    say(f"{STAGE}: calibration of video means: {source}")
+    return calibration
 
 
 def aggregate_name(aggregate, calibration):
@@ -285,7 +290,10 @@ def build_parser():
         "--aggregate", choices=(*AGGREGATES, "auto"), default="mean",
         help="how a video's faces become its score; auto: as best_model.json says (default: %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--calibrated", action="store_true", help="give the mean as the probability that 03 has fitted")
+    parser.add_argument(
+        "--calibrated", action="store_true",
+        help="give the mean as the probability that 03 has fitted; name --weights if the scores are not those of the checkpoint",
+    )  # fmt: skip
     parser.add_argument(
         "--weights", metavar="PATH", help="an .h5 file, whose .json --aggregate auto and --calibrated read instead"
     )

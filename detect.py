@@ -17,13 +17,17 @@ import unicodedata
 from pathlib import Path
 
 from common.cli import make_parser, positive, printable, say, stop
-from common.constants import CANNOT_JUDGE
+from common.constants import CANNOT_JUDGE, SELF_BLENDED_FACES
 from common.model import BASE_WEIGHTS, read_model_record
 from common.paths import BEST_MODEL, DEFAULT_NAMES, data_root, digest, list_frame_dirs
 from common.records import InputError, failures
 
 COLUMNS = ("video", "verdict", "P(fake)", "faces", "people", "reason")
 CHANCE_AUC = 0.5
+ONLY_BLENDS = (
+    "these weights have learnt from real faces and blends of them, never from deepfakes: take a verdict as a hint to look closer "
+    '(README: "What it can and cannot see")'
+)
 NUMBERS = {"score": float, "p_fake": float, "label": int, "faces": int, "people": int}  # columns of video_preds.csv
 LONGEST_NAME = 50  # characters of the working folder's name; file systems allow 255 bytes
 
@@ -43,10 +47,10 @@ def choose_weights(args):
 
 
 def doubt(record):
-    """Return why the verdicts of weights with this record mean little, or None: are they better than chance?"""
+    """Return why the verdicts of weights with this record mean little, or None."""
     auc = (record.get("metrics") or {}).get("val_faces", {}).get("roc_auc")
     if not auc or (auc["interval"] and auc["interval"][0] > CHANCE_AUC):
-        return None
+        return ONLY_BLENDS if record.get("fakes") == SELF_BLENDED_FACES else None
     bound = f"interval from {auc['interval'][0]:.2f}" if auc["interval"] else "too few to bound"
     return (
         f"these weights were not shown to be better than chance (ROC AUC {auc['value']:.2f} on their own validation faces, "

@@ -22,7 +22,7 @@ from common.cli import make_parser, positive, say, seed, stop
 from common.constants import FAKE, SEED
 from common.metrics import describe
 from common.paths import REPOSITORY_DIR
-from common.records import OutputError, write_json, writing
+from common.records import InputError, OutputError, write_json
 
 ACTORS, EPOCHS = 80, 6  # those of make demo
 WAYS = {  # name: options of 03
@@ -82,7 +82,9 @@ def measure(rows):
 
 def summarise(rows):
     """Return {what: metrics}: pooled, of each seed, and of each strength (its fakes against their own originals)."""
-    results = {"pooled": measure(rows)}
+    results = {
+        "pooled": measure(rows)
+    }  # scores of several networks, each with its own scale: the seeds are given as well
     results |= {
         f"seed {number}": measure([r for r in rows if r["seed"] == number])
         for number in sorted({r["seed"] for r in rows})
@@ -131,9 +133,8 @@ def main(argv=None):
                 rows[way].append({"seed": number, **known, "label": int(row["label"]), "score": float(row["score"])})
     results = {way: summarise(found) for way, found in rows.items()}
     try:
-        with writing():
-            write_json(out_dir / "results.json", {"seeds": args.seeds, "epochs": args.epochs, "results": results})
-    except OutputError as error:
+        write_json(out_dir / "results.json", {"seeds": args.seeds, "epochs": args.epochs, "results": results})
+    except (InputError, OutputError) as error:
         stop(str(error))
     actors = len({(row["seed"], row["actor"]) for row in next(iter(rows.values()))})
     print(f"{len(next(iter(rows.values())))} test videos of {actors} actors")

@@ -77,7 +77,7 @@ def main(argv=None):
     training_rate(model, part, 0.0, args.seed)  # traces the network once
     rates = {}
     for number in range(args.repetitions):
-        for name, share in SHARES.items():
+        for name, share in sorted(SHARES.items(), reverse=number % 2 == 0):
             rates.setdefault(("input alone", name), []).append(input_rate(part, share, number))
             rates.setdefault(("training", name), []).append(training_rate(model, part, share, number))
     print(

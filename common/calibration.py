@@ -13,7 +13,9 @@ from common.metrics import EPSILON, expected_calibration_error, log_loss
 from common.records import InputError
 
 MIN_GROUPS = 30  # fewer say too little about the tails of the scores
+KINDS = ("faces", "videos")
 UNCHANGED = {"a": 1.0, "b": 0.0}
+MEASURED_ON = "the same validation faces, so that after is a little too good"
 HOLDS_FOR = "as many fakes as reals"
 
 
@@ -25,7 +27,14 @@ def logit(scores):
 
 def calibrate(scores, parameters):
     """Return sigmoid(a * logit + b) of an array of scores, as float64."""
-    return 1 / (1 + np.exp(-(parameters["a"] * logit(scores) + parameters["b"])))
+    from scipy.special import expit
+
+    return expit(parameters["a"] * logit(scores) + parameters["b"])
+
+
+def balancing_weights(labels):
+    """Return a weight per label so that both classes count the same."""
+    return np.where(labels == REAL, 1 / np.sum(labels == REAL), 1 / np.sum(labels == FAKE)) * len(labels) / 2
 
 
 def fit(labels, scores):
@@ -38,7 +47,7 @@ def fit(labels, scores):
     labels, logits = np.asarray(labels), logit(scores)[:, None]
     counts = {label: int((labels == label).sum()) for label in (REAL, FAKE)}
     answers = np.where(labels == REAL, (counts[REAL] + 1) / (counts[REAL] + 2), 1 / (counts[FAKE] + 2))
-    balance = np.where(labels == REAL, 1 / counts[REAL], 1 / counts[FAKE]) * len(labels) / 2
+    balance = balancing_weights(labels)
     fitted = LogisticRegression(C=math.inf).fit(  # a share of each sample says real, the rest says fake
         np.concatenate([logits, logits]), np.repeat([REAL, FAKE], len(labels)),
         np.concatenate([balance * answers, balance * (1 - answers)]),
@@ -53,7 +62,7 @@ def read_parameters(record, kind):
         return UNCHANGED
     try:
         parameters = {name: float(calibration[kind][name]) for name in ("a", "b")}
-    except (TypeError, KeyError, ValueError) as error:
+    except (TypeError, KeyError, ValueError, OverflowError) as error:
         raise InputError(f"the calibration of the weights is not understood: {calibration!r}") from error
     if not (math.isfinite(parameters["b"]) and 0 < parameters["a"] < math.inf):
         raise InputError(f"the calibration of the weights is not usable: {parameters}")
@@ -66,16 +75,28 @@ def video_means(labels, scores, video_ids):
     return np.asarray(labels)[first], np.bincount(members, scores) / np.bincount(members)
 
 
+def before_and_after(metric, labels, before, after):
+    """Return a metric of the scores before and after, with as much weight on the fakes as on the reals."""
+    weights = balancing_weights(labels)
+    return {"before": metric(labels, before, weights), "after": metric(labels, after, weights)}
+
+
+def check_calibration(record):
+    """Raise InputError if a model's record holds a calibration that cannot be used."""
+    for kind in KINDS:
+        read_parameters(record, kind)
+
+
 def make_calibration(labels, scores, video_ids, groups, starting):
     """Return the calibration of a model from its validation faces, or, with too few groups, that of its starting weights.
 
-    `scores` are the network's own; `starting` is the record of the starting weights (or {}). What the result says of log loss
-    and expected calibration error is measured on the same faces.
+    `scores` are the network's own; `starting` is the record of the starting weights (or {}). Log loss and expected calibration
+    error, before and after, are of the same faces, both classes counting the same.
     """
     labels, groups = np.asarray(labels), len(set(groups))
     fitted = groups >= MIN_GROUPS
     result, notes = {}, []
-    for kind in ("faces", "videos"):
+    for kind in KINDS:
         if kind == "videos":
             labels, scores = video_means(labels, calibrate(scores, result["faces"]), video_ids)
         parameters = fit(labels, scores) if fitted else read_parameters(starting, kind)
@@ -85,24 +106,25 @@ def make_calibration(labels, scores, video_ids, groups, starting):
         before, after = (np.asarray(values, np.float64) for values in (scores, calibrate(scores, parameters)))
         result[kind] = {
             **parameters,
-            "log_loss": {"before": log_loss(labels, before), "after": log_loss(labels, after)},
-            "expected_calibration_error": {
-                "before": expected_calibration_error(labels, before), "after": expected_calibration_error(labels, after),
-            },
-        }  # fmt: skip
+            "log_loss": before_and_after(log_loss, labels, before, after),
+            "expected_calibration_error": before_and_after(expected_calibration_error, labels, before, after),
+        }
+    unchanged = all(result[kind]["a"] == 1 and result[kind]["b"] == 0 for kind in KINDS)
     if fitted:
         source = f"{groups} validation groups"
     else:
-        kept = "that of the starting weights stays" if starting.get("calibration") else "scores are left as they are"
+        kept = "scores are left as they are" if unchanged else "that of the starting weights stays"
         source = f"not fitted: {groups} validation groups, {MIN_GROUPS} are needed; {kept}"
-    return {**result, "fitted_on": source, "holds_for": HOLDS_FOR, "notes": notes}
+    holds_for = None if unchanged else HOLDS_FOR
+    return {**result, "fitted_on": source, "holds_for": holds_for, "measured_on": MEASURED_ON, "notes": notes}
 
 
 def in_words(calibration):
     """Return one line: what it was fitted on, and what it changed for validation faces."""
     faces = calibration["faces"]
     losses, errors = faces["log_loss"], faces["expected_calibration_error"]
+    notes = "".join(f"; {note}" for note in calibration["notes"])
     return (
-        f"{calibration['fitted_on']}; log loss of validation faces {losses['before']:.3f} before, {losses['after']:.3f} after; "
-        f"expected calibration error {errors['before']:.3f} before, {errors['after']:.3f} after"
+        f"{calibration['fitted_on']}{notes}; on validation faces log loss {losses['before']:.3f} before, {losses['after']:.3f} "
+        f"after; expected calibration error {errors['before']:.3f} before, {errors['after']:.3f} after"
     )

@@ -38,11 +38,12 @@ def log_loss(labels, scores, weights=None):
     return float(np.average(-np.log(np.where(labels == REAL, scores, 1 - scores)), weights=weights))
 
 
-def expected_calibration_error(labels, scores):
+def expected_calibration_error(labels, scores, weights=None):
     """Mean distance between P(real) and the share of reals, over 10 bins of equal width (Naeini et al., AAAI 2015)."""
+    weights = np.ones(len(labels)) if weights is None else weights
     bins = np.minimum((scores * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    gaps = np.bincount(bins, scores, CALIBRATION_BINS) - np.bincount(bins, labels == REAL, CALIBRATION_BINS)
-    return float(np.abs(gaps).sum() / len(labels))
+    gaps = np.bincount(bins, weights * (scores - (labels == REAL)), CALIBRATION_BINS)
+    return float(np.abs(gaps).sum() / weights.sum())
 
 
 METRICS = {"accuracy": accuracy, "balanced_accuracy": balanced_accuracy, "roc_auc": roc_auc, "log_loss": log_loss}

@@ -66,15 +66,18 @@ def write_predictions(path, lines):
 
 
 def prediction_line(row, score):
-    """Return the line of one face (a dict with the other FIELDS); that of a self-blended one says so."""
-    note = {"self_blended": True} if row.get("self_blended") else {}
+    """Return the line of one face (a dict with the other FIELDS).
+
+    Half of a self-blended pair says which: "target", the face as it entered the blend, or "blend".
+    """
+    note = {"self_blended": row["self_blended"]} if row.get("self_blended") else {}
     return {**{name: row.get(name) for name in FIELDS}, "score": score, **note}
 
 
 def self_blended_row(row):
     """Return the row of the self-blended version of a real face: a fake, of a video of its own in the same group."""
     names = {name: f"{row[name]}{SELF_BLENDED}" for name in ("video_id", "filename")}
-    return {**row, **names, "label": FAKE, "self_blended": True}
+    return {**row, **names, "label": FAKE, "self_blended": "blend"}
 
 
 def cannot_judge_line(row, reason):

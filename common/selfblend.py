@@ -1,13 +1,18 @@
 """Self-blended faces: a real face blended with a slightly changed copy of itself, the traces that face swaps leave.
 
 A network learns them from real faces alone (Shiohara & Yamasaki, "Detecting Deepfakes with Self-Blended Images", CVPR 2022).
+This differs from the paper where MTCNN's five landmarks allow less (ellipses instead of hulls of 81 points), and in its
+ranges: one change of colour, one of sharpness, or both, where the paper always makes several; the target moves by less than a
+pixel, so that it is interpolated like the source; the mask stays where it is when the source moves.
 Pictures are uint8 RGB (size, size, 3); landmarks are MTCNN's five as (x, y) in pixels of the picture, in the order of
 LANDMARK_NAMES; one seed gives one picture.
 """
 
 import numpy as np
 
-REGIONS = {"face": 0.45, "inner": 0.4, "mouth": 0.15}  # what is replaced, and how often
+from common.degrade import defocus, shrink, to_levels
+
+REGIONS = {"face": 0.45, "inner": 0.4, "mouth": 0.15}  # what is replaced, and how often it is drawn
 MASK_WEIGHTS = (0.25, 0.5, 0.75, 1.0, 1.0, 1.0)  # 3.2 of the paper
 MAX_SHIFT_X, MAX_SHIFT_Y = 0.03, 0.015  # of the width and of the height, either way; 3.1 of the paper
 SCALE = (0.95, 1.05)
@@ -16,10 +21,13 @@ HUE_SHIFT_DEG, SATURATION_CHANGE, VALUE_CHANGE = 6, 0.3, 0.15
 BRIGHTNESS, CONTRAST = 0.1, 0.2  # of the range and of the spread
 SHARPENING, SHARPENING_SIGMA_PX = (0.2, 0.8), (0.8, 2.0)
 DOWNSCALE = (1.5, 4.0)
+LEAST_ALONG = 0.1  # of the picture's size; a face in its crop has about 0.28, less is a mistake of the detector
 MASK_NODES = 5  # per side, of the field that deforms the mask
 MASK_DEFORMATION = 0.035  # of the picture's size, standard deviation at a node
 FIRST_BLUR, SECOND_BLUR = (0.005, 0.03), (0.005, 0.05)  # of the picture's size
-SMALLEST_DIFFERENCE = 0.4  # grey levels, mean over the picture: less is drawn again, for it would be a wrong label
+SMALLEST_DIFFERENCE = (
+    0.4  # grey levels, mean over the picture: what no one could see is drawn again (half of the mouths)
+)
 MOST_DRAWS = 5
 
 
@@ -41,7 +49,7 @@ def change_colour(face_rgb, rng):
         mean = pixels.mean()
         pixels = (pixels - mean) * (1 + rng.uniform(-CONTRAST, CONTRAST)) + mean
         pixels += 255 * rng.uniform(-BRIGHTNESS, BRIGHTNESS)
-    return np.clip(pixels + 0.5, 0, 255).astype(np.uint8)
+    return to_levels(pixels)
 
 
 def change_sharpness(face_rgb, rng):
@@ -49,13 +57,10 @@ def change_sharpness(face_rgb, rng):
     import cv2
 
     if rng.random() < 0.5:
-        blurred = cv2.GaussianBlur(face_rgb, (0, 0), rng.uniform(*SHARPENING_SIGMA_PX))
+        blurred = defocus(face_rgb, rng.uniform(*SHARPENING_SIGMA_PX))
         amount = rng.uniform(*SHARPENING)
         return cv2.addWeighted(face_rgb, 1 + amount, blurred, -amount, 0)
-    size = face_rgb.shape[0]
-    small_size = max(8, round(size / rng.uniform(*DOWNSCALE)))
-    small = cv2.resize(face_rgb, (small_size, small_size), interpolation=cv2.INTER_AREA)
-    return cv2.resize(small, (size, size), interpolation=(cv2.INTER_LINEAR, cv2.INTER_CUBIC)[rng.integers(2)])
+    return shrink(face_rgb, 1 / rng.uniform(*DOWNSCALE), cubic=bool(rng.integers(2)))
 
 
 def change_look(face_rgb, rng):
@@ -81,14 +86,15 @@ def move(face_rgb, scale, shift_px):
 def region_mask(landmarks, size, region):
     """Return a float32 mask (size, size): 1 in an ellipse over the whole "face", the "inner" face or the "mouth", else 0.
 
-    A box's five landmarks stand for the outline: across, the distance of the eyes; along, the distance from eyes to mouth.
+    MTCNN gives five landmarks only, so ellipses stand for outlines: `across` is the distance of the eyes, `along` the distance
+    from the eyes to the mouth.
     """
     import cv2
 
     left_eye, right_eye, _, mouth_left, mouth_right = np.asarray(landmarks, np.float64)
     eyes, mouth = (left_eye + right_eye) / 2, (mouth_left + mouth_right) / 2
     down = mouth - eyes
-    along = max(float(np.hypot(*down)), 1.0)
+    along = max(float(np.hypot(*down)), LEAST_ALONG * size)
     across = max(float(np.hypot(*(right_eye - left_eye))), 0.6 * along)  # in profile the eyes are close together
     centre, axes = {
         "face": (eyes + 0.45 * down, (1.05 * across, 1.45 * along)),
@@ -125,26 +131,30 @@ def soften(mask, rng):
 def blend_once(face_rgb, landmarks, rng):
     """Return (target, blend, mask) of one draw."""
     source = move(face_rgb, rng.uniform(*SCALE), len(face_rgb) * rng.uniform(-1, 1, 2) * (MAX_SHIFT_X, MAX_SHIFT_Y))
-    target = move(
-        face_rgb, 1, rng.uniform(-0.5, 0.5, 2)
-    )  # interpolated too, else the fakes would be the softer pictures
+    target = move(face_rgb, 1, rng.uniform(-0.5, 0.5, 2))  # interpolated as well, else fakes would be softer than reals
     if rng.random() < 0.5:
         source = change_look(source, rng)
     else:
         target = change_look(target, rng)
     region = rng.choice(list(REGIONS), p=list(REGIONS.values()))
-    mask = soften(deform(region_mask(landmarks, face_rgb.shape[0], region), rng), rng) * rng.choice(MASK_WEIGHTS)
+    mask = soften(deform(region_mask(landmarks, face_rgb.shape[0], region), rng), rng)
+    mask *= np.float32(rng.choice(MASK_WEIGHTS))
     mixed = target + mask[..., None] * (source.astype(np.float32) - target)
-    return target, np.clip(mixed + 0.5, 0, 255).astype(np.uint8), mask.astype(np.float32)
+    return target, to_levels(mixed), mask
 
 
 def self_blend(face_rgb, landmarks, rng):
     """Return (real, fake, mask): the target as it entered the blend, the blend, and the float32 mask (size, size) in 0..1.
 
-    `face_rgb`: uint8 RGB (size, size, 3); `landmarks`: (5, 2). Where the mask is 0, real and fake are identical.
+    `face_rgb`: uint8 RGB (size, size, 3); `landmarks`: (5, 2). Where the mask is 0, real and fake are identical. A black face, or
+    one whose landmarks lie outside the picture, stays as it is in both.
     """
+    best, largest = None, -1.0
     for _ in range(MOST_DRAWS):
-        target, blend, mask = blend_once(face_rgb, landmarks, rng)
-        if np.abs(blend.astype(np.int16) - target).mean() >= SMALLEST_DIFFERENCE:
+        drawn = blend_once(face_rgb, landmarks, rng)
+        difference = float(np.abs(drawn[1].astype(np.int16) - drawn[0]).mean())
+        if difference > largest:
+            best, largest = drawn, difference
+        if difference >= SMALLEST_DIFFERENCE:
             break
-    return target, blend, mask
+    return best

@@ -621,8 +621,9 @@ def test_real_faces_alone_are_trained_and_judged_on_their_blends(real_only_dir, 
         lines = [line for line in lines_of(real_only_dir / name) if line["score"] is not None]
         reals = [line for line in lines if line["label"] == REAL]
         fakes = [line for line in lines if line["label"] == FAKE]
-        assert len(reals) == len(fakes) == 4 and not any("self_blended" in line for line in reals)
-        assert all(line["self_blended"] is True and line["split"] == split for line in fakes)
+        assert len(reals) == len(fakes) == 4 and all(line["split"] == split for line in lines)
+        assert {line["self_blended"] for line in reals} == {"target"}
+        assert {line["self_blended"] for line in fakes} == {"blend"}
         assert {line["group"] for line in fakes} == {line["group"] for line in reals}
         assert [line["file"] for line in fakes] == [line["file"] for line in reals]
         assert not {line["video_id"] for line in fakes} & {line["video_id"] for line in reals}  # never one verdict

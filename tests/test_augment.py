@@ -1,6 +1,7 @@
 """common/augment.py and common/batches.py: the faces that the network is trained on."""
 
 import importlib
+import json
 import subprocess
 import sys
 import threading
@@ -12,11 +13,12 @@ import pytest
 
 from common import augment as augmenting
 from common.augment import CHANCES, STEPS, augment
-from common.batches import augmented_batches, epoch_order, plain_batches
+from common.batches import Part, augmented_batches, epoch_order, load_part, plain_batches, without_fakes
 from common.constants import FAKE, REAL
 from common.model import load_keras
-from common.pixels import normalise
-from tests.datasets import face_bgr
+from common.pixels import normalise, read_image, to_square
+from common.records import InputError
+from tests.datasets import face_bgr, write_picture
 
 FACE_RGB = cv2.resize(face_bgr(REAL, 3), (64, 48))[..., ::-1].copy()
 SEEDS = range(25)
@@ -53,7 +55,7 @@ def test_a_step_is_random(step):
     assert len({face_rgb.tobytes() for face_rgb in changed(step)}) > 5
 
 
-@pytest.mark.parametrize("step", sorted(STEPS.keys() - {"noise"}))
+@pytest.mark.parametrize("step", sorted(STEPS.keys() - {"noise", "low_light"}))
 @pytest.mark.parametrize("level", [0, 255])
 def test_black_and_white_do_not_wrap_around(step, level):
     """A uint8 that overflows turns white into black."""
@@ -140,6 +142,105 @@ def test_noise_does_not_wrap_around():
             assert abs(face_rgb.astype(int) - level).max() < 6 * augmenting.NOISE_SIGMA[1]
 
 
+def test_low_light_leaves_as_little_light_as_documented(monkeypatch):
+    """Of grey 200 remains light ** (1 - rebrightened); what the noise cuts off at black is little here."""
+    lights = (*augmenting.LIGHT, 0.4)
+    for light, rebrightened in zip(lights, (*augmenting.REBRIGHTENED, 0.5), strict=True):
+        monkeypatch.setattr(augmenting, "LIGHT", (light, light))
+        monkeypatch.setattr(augmenting, "REBRIGHTENED", (rebrightened, rebrightened))
+        expected = 200 * light ** (1 - rebrightened)
+        for found in changed("low_light", np.full((64, 64, 3), 200, np.uint8)):
+            assert found.mean() == pytest.approx(expected, abs=1)
+            sigma = found.astype(float).std() * light**rebrightened
+            assert 0.85 * augmenting.DARK_NOISE_SIGMA[0] < sigma < 1.1 * augmenting.DARK_NOISE_SIGMA[1]
+
+
+def test_low_light_darkens_every_face_and_each_differently():
+    shares = [found.mean() / FACE_RGB.mean() for found in changed("low_light")]
+    assert min(shares) < 0.4 and 0.75 < max(shares) < 1
+
+
+def test_low_light_does_not_wrap_around(monkeypatch):
+    """Brightened in full, white with noise lies above 255 half of the time, black below 0."""
+    monkeypatch.setattr(augmenting, "REBRIGHTENED", (1.0, 1.0))
+    for level in (0, 255):
+        for light in augmenting.LIGHT:
+            monkeypatch.setattr(augmenting, "LIGHT", (light, light))
+            sigma = augmenting.DARK_NOISE_SIGMA[1] / light
+            for found in changed("low_light", np.full((32, 32, 3), level, np.uint8)):
+                assert abs(found.astype(int) - level).max() < 6 * sigma
+
+
+def dot_smears(side_px=65):
+    """Return what motion blur makes of a white dot in the middle, each as ((n, 2) places from the middle, n brightnesses)."""
+    dot = np.zeros((side_px, side_px, 3), np.uint8)
+    dot[side_px // 2, side_px // 2] = 255
+    for found in changed("motion_blur", dot):
+        places = np.argwhere(found[..., 0])
+        yield places - side_px // 2, found[tuple(places.T)][:, 0].astype(float)
+
+
+def test_motion_smears_a_dot_along_a_straight_line_and_keeps_it_in_place(monkeypatch):
+    monkeypatch.setattr(augmenting, "MOTION_SHARE", (0.2, 0.4))
+    angles = []
+    for places, brightness in dot_smears():
+        along, across = np.linalg.svd(places.astype(float), full_matrices=False)[2]
+        assert abs(places @ across).max() < 1 and 0.2 * 65 - 2 < np.ptp(places @ along) < 0.4 * 65 + 2
+        assert np.diff(np.sort(places @ along)).max() < 2, "the line has gaps"
+        assert abs(brightness @ places / brightness.sum()).max() < 0.05
+        angles.append(np.degrees(np.arctan2(along[0], along[1])) % 180)
+    assert np.histogram(angles, 4, (0, 180))[0].min() >= 2, "all directions"
+
+
+def test_motion_is_as_long_as_documented():
+    """From three pixels, the shortest smear there is, to 8 % of the width and the dot itself."""
+    low, high = (share * 257 for share in augmenting.MOTION_SHARE)
+    lengths = [np.hypot(*np.ptp(places, axis=0)) for places, _ in dot_smears(257)]
+    assert low - 2 < min(lengths) < (low + high) / 2 < max(lengths) < high + 2
+    assert min(len(places) for places, _ in dot_smears(16)) >= 3
+
+
+def test_motion_keeps_the_light():
+    for found in changed("motion_blur"):
+        assert found.mean() == pytest.approx(FACE_RGB.mean(), abs=0.3)
+
+
+def video_error(monkeypatch, crf, face_rgb):
+    monkeypatch.setattr(augmenting, "CRF", (crf, crf))
+    return abs(STEPS["video"](face_rgb, np.random.default_rng(0)).astype(float) - face_rgb).mean()
+
+
+def test_video_is_worse_at_a_higher_crf(monkeypatch):
+    errors = [video_error(monkeypatch, crf, FACE_RGB) for crf in (5, *augmenting.CRF)]
+    assert 0 < errors[0] < errors[1] < 0.6 * errors[2] < 10
+
+
+def test_video_stores_colour_coarser_than_light(monkeypatch):
+    """As H.264 does (4:2:0): stripes of one pixel survive in grey, and turn into one colour in red and blue."""
+    grey, coloured = np.zeros((2, 32, 32, 3), np.uint8)
+    grey[:, ::2] = 255
+    coloured[:, ::2, 0] = coloured[:, 1::2, 2] = 255
+    assert video_error(monkeypatch, 5, grey) < 5 < 40 < video_error(monkeypatch, 5, coloured)
+
+
+def test_video_keeps_colours_apart(monkeypatch):
+    for colour in ((200, 40, 90), (30, 160, 60), (20, 30, 220)):
+        assert video_error(monkeypatch, 10, np.full((32, 32, 3), colour, np.uint8)) < 3
+
+
+@pytest.mark.parametrize("height, width", [(33, 47), (32, 33), (33, 32), (128, 128)])
+def test_video_takes_any_size_and_leaves_an_odd_last_line_as_it_is(height, width):
+    face_rgb = cv2.resize(FACE_RGB, (width, height))
+    found = STEPS["video"](face_rgb, np.random.default_rng(0))
+    assert found.shape == face_rgb.shape
+    even = found[: height // 2 * 2, : width // 2 * 2], face_rgb[: height // 2 * 2, : width // 2 * 2]
+    assert 1 < abs(even[0].astype(float) - even[1]).mean() < 15
+    if height % 2:
+        assert np.array_equal(found[-1], face_rgb[-1])
+    if width % 2:
+        assert np.array_equal(found[:, -1], face_rgb[:, -1])
+
+
 def test_jpeg_is_worse_at_a_lower_quality(monkeypatch):
     errors = []
     for quality in (95, 30):
@@ -187,6 +288,8 @@ def test_augment_takes_each_step_with_its_chance(monkeypatch):
 
 LABELS = np.array([REAL] * 5 + [FAKE] * 12)
 FACES_RGB = np.stack([cv2.resize(face_bgr(label, i), (32, 32)) for i, label in enumerate(LABELS)])
+LANDMARKS = np.tile([(10.0, 12.0), (22.0, 12.0), (16.0, 17.0), (11.0, 23.0), (21.0, 23.0)], (len(LABELS), 1, 1))
+PART = Part(FACES_RGB, LABELS, LANDMARKS)
 
 
 def test_every_batch_is_half_real_and_half_fake():
@@ -205,6 +308,47 @@ def test_an_epoch_sees_every_face_of_the_larger_class_and_repeats_the_rarer_even
 
 def test_fewer_faces_than_a_batch_still_make_one():
     assert epoch_order(np.array([REAL, FAKE]), 8, np.random.default_rng(0)).shape == (1, 8)
+
+
+def test_without_fakes_other_reals_fill_the_second_half():
+    order = epoch_order(np.full(7, REAL), 4, np.random.default_rng(0))
+    assert order.shape == (3, 4)
+    assert len(set(order[:, :2].ravel())) == len(set(order[:, 2:].ravel())) == 6
+
+
+def test_without_fakes_means_none_at_all():
+    assert without_fakes([{"label": REAL}] * 3)
+    assert not without_fakes([{"label": REAL}, {"label": FAKE}, {"label": REAL}])
+
+
+def rows_of(tmp_path):
+    """Write three faces of different shapes; return their rows as `read_split` gives them."""
+    rows = []
+    for number, (width, height) in enumerate([(64, 32), (40, 50), (32, 128)]):
+        path = tmp_path / f"{number}.png"
+        write_picture(path, cv2.resize(face_bgr(REAL, number), (width, height)))
+        landmarks = [[width / 4, height / 4], [width / 2, height / 4], [width, 0], [0, height], [3, 5]]
+        rows.append({"path": path, "label": number % 2, "landmarks": json.dumps(landmarks)})
+    return rows
+
+
+def test_a_part_has_faces_labels_and_landmarks_in_its_own_pixels(tmp_path):
+    rows = rows_of(tmp_path)
+    part = load_part(rows, 32, None)
+    for face_rgb, row in zip(part.faces_rgb, rows, strict=True):
+        assert np.array_equal(face_rgb, to_square(read_image(row["path"]), 32))
+    assert part.labels.tolist() == [0, 1, 0] and part.landmarks.shape == (3, 5, 2)
+    for landmarks, (width, height) in zip(part.landmarks, [(64, 32), (40, 50), (32, 128)], strict=True):
+        last = [3 * 32 / width, 5 * 32 / height]
+        np.testing.assert_allclose(landmarks, [[8, 8], [16, 8], [32, 0], [0, 32], last])
+
+
+def test_an_unreadable_face_of_a_part_is_an_error_that_names_it(tmp_path):
+    rows = rows_of(tmp_path)
+    for row in rows[1:]:
+        row["path"].write_bytes(b"broken")
+    with pytest.raises(InputError, match=r"1\.png is not readable \(2 faces in all\)"):
+        load_part(rows, 32, None)
 
 
 def all_of(batches, indices=None):
@@ -285,8 +429,9 @@ def test_plain_batches_are_all_faces_in_order_unchanged():
     assert labels[:, 0].tolist() == LABELS.tolist()
 
 
-def test_importing_does_not_load_tensorflow():
+def test_importing_does_not_load_the_large_libraries():
     code = "import sys, common.augment, common.pixels, common.batches, common.model, common.training; "
-    code += "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules or 'cv2' in sys.modules)"
+    code += "import common.calibration, common.selfblend; "
+    code += "sys.exit(not {'tensorflow', 'keras', 'cv2', 'av', 'sklearn'}.isdisjoint(sys.modules))"
     root = importlib.import_module("common.paths").REPOSITORY_DIR
     assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0

@@ -12,6 +12,7 @@ from common.metrics import (
     binomial_interval,
     bootstrap_intervals,
     describe,
+    expected_calibration_error,
     format_metric,
     log_loss,
     roc_auc,
@@ -58,6 +59,46 @@ def test_score_of_exactly_one_half_is_real():
 
 def test_log_loss_of_a_certain_mistake_is_finite():
     assert log_loss(np.array([1]), np.array([0.0])) == pytest.approx(-np.log(1e-7))
+
+
+def test_expected_calibration_error_is_the_one_computed_by_hand():
+    """Bins 0.2: 1 of 2 real, mean 0.25; 0.7: 2 of 3, mean 0.75; 0.9, with 1.0 in it: 1 of 2, mean 0.96; 0.0: 0 of 1, mean 0."""
+    labels = np.array([1, 0, 1, 1, 0, 1, 0, 0])
+    scores = np.array([0.21, 0.29, 0.71, 0.75, 0.79, 0.92, 1.0, 0.0])
+    by_hand = (2 * (1 / 2 - 0.25) + 3 * (0.75 - 2 / 3) + 2 * (0.96 - 1 / 2) + 1 * 0) / 8
+    assert expected_calibration_error(labels, scores) == pytest.approx(by_hand)
+    order = np.random.default_rng(0).permutation(8)
+    assert expected_calibration_error(labels[order], scores[order]) == pytest.approx(by_hand)
+
+
+def test_expected_calibration_error_of_the_right_the_overconfident_and_the_wrong():
+    labels = np.arange(1000) % 10 < 7  # 70 % real
+    for score, error in ((0.7, 0.0), (0.95, 0.25), (0.5, 0.2), (1.0, 0.3), (0.0, 0.7)):
+        assert expected_calibration_error(labels.astype(int), np.full(1000, score)) == pytest.approx(error)
+    assert expected_calibration_error(labels.astype(int), labels.astype(float)) == 0
+    assert expected_calibration_error(labels.astype(int), 1.0 - labels) == 1
+
+
+def test_errors_of_different_bins_do_not_cancel_out_those_within_one_do():
+    labels = np.array([1, 0] * 50)
+    assert expected_calibration_error(labels, np.repeat([0.2, 0.8], 50)) == pytest.approx(0.3)
+    assert expected_calibration_error(labels, np.repeat([0.52, 0.58], 50)) == pytest.approx(0.05)
+
+
+def test_calibration_error_with_weights_is_that_of_repeated_scores():
+    labels, scores, weights = some_videos(60)
+    repeated = (values.repeat(weights.astype(int)) for values in (labels, scores))
+    assert expected_calibration_error(labels, scores, weights) == pytest.approx(expected_calibration_error(*repeated))
+    assert expected_calibration_error(labels, scores, weights) != pytest.approx(
+        expected_calibration_error(labels, scores)
+    )
+
+
+def test_scores_that_are_chances_have_next_to_no_calibration_error():
+    rng = np.random.default_rng(0)
+    scores = rng.random(50_000)
+    labels = (rng.random(50_000) < scores).astype(int)
+    assert expected_calibration_error(labels, scores) < 0.01 < 0.1 < expected_calibration_error(labels, scores**3)
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(0, 5), (5, 5), (3, 7), (1, 1), (17, 19)])

@@ -88,6 +88,16 @@ def test_load_faces_in_order_with_the_unreadable_named(tmp_path):
         assert (faces_rgb[number] == (10 * number + 5, 0, 0)).all()
 
 
+def test_load_faces_tells_how_large_each_face_is_in_its_file(tmp_path):
+    sizes = [(30, 40), (64, 20), (9, 90)]
+    paths = [tmp_path / f"{number}.png" for number in range(4)]
+    for path, (width, height) in zip(paths, sizes, strict=False):
+        write_picture(path, np.zeros((height, width, 3), np.uint8))
+    sides_px = np.ones((4, 2))
+    _, unreadable = load_faces(paths, 32, sides_px=sides_px)
+    assert sides_px.tolist() == [[30, 40], [64, 20], [9, 90], [1, 1]] and unreadable == paths[3:]
+
+
 def test_faces_too_large_for_memory_lie_in_a_file_without_a_name(tmp_path, monkeypatch):
     write_picture(tmp_path / "face.png", face_bgr(1, 5))
     (tmp_path / "scratch").mkdir()
@@ -116,7 +126,7 @@ def test_half_of_the_free_memory_is_the_limit():
 def test_training_and_prediction_prepare_a_face_with_the_same_functions():
     batches, predictions = (importlib.import_module(f"common.{name}") for name in ("batches", "predictions"))
     assert batches.normalise is predictions.normalise is normalise
-    assert importlib.import_module("03_train_cnn").load_faces is predictions.load_faces is load_faces
+    assert batches.load_faces is predictions.load_faces is load_faces
 
 
 def test_augmented_channels_stay_in_rgb_order():

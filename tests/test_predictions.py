@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from common import predictions
+from common.calibration import calibrate
+from common.constants import FAKE, REAL
 from common.pixels import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
 from common.predictions import (
     FIELDS,
@@ -15,6 +17,7 @@ from common.predictions import (
     prediction_line,
     read_split,
     score_faces,
+    self_blended_row,
     write_predictions,
 )
 from tests.trees import write_pairs
@@ -66,6 +69,19 @@ def test_a_chunk_is_bounded_in_pixels(tmp_path, monkeypatch):
     assert score_faces(Noting(), paths[:2], 16, "03a") == pytest.approx(scores[:2], abs=1e-6)
 
 
+def test_scores_are_calibrated_and_what_is_unreadable_still_has_none(tmp_path):
+    paths = write_faces(tmp_path, 8)
+    paths[3].write_bytes(b"not a picture")
+    parameters = {"a": 0.5, "b": 1.0}
+    plain, calibrated = score_faces(RedMean(), paths, 16, "03a"), score_faces(RedMean(), paths, 16, "03a", parameters)
+    assert plain[3] is None and calibrated[3] is None
+    readable = [index for index in range(8) if index != 3]
+    expected = calibrate([plain[index] for index in readable], parameters)
+    assert [calibrated[index] for index in readable] == pytest.approx(expected)
+    assert all(type(calibrated[index]) is float for index in readable)
+    assert all(calibrated[index] > plain[index] + 0.1 for index in readable[1:]), "black stays black"
+
+
 def test_no_faces_have_no_scores():
     assert score_faces(RedMean(), [], 16, "03a") == []
 
@@ -81,6 +97,21 @@ def test_lines_have_the_documented_fields():
     line = cannot_judge_line(row, "no face")
     assert tuple(line) == (*FIELDS, "reason") and line["score"] is None and line["reason"] == "no face"
     assert (line["video_id"], line["group"], line["label"], line["person"]) == ("x", "g", 1, None)
+
+
+def test_a_self_blended_face_is_a_fake_of_a_video_of_its_own_and_its_line_says_so():
+    row = {"video_id": "x", "filename": "x.mp4", "group": "g", "split": "val", "label": REAL, "file": "x-000-00.png"}
+    row |= {"person": 0, "frame": 3, "path": "not handed on"}
+    given = dict(row)
+    blended = self_blended_row(row)
+    assert row == given, "the row of the real face stays"
+    names = {"video_id": "x (self-blended)", "filename": "x.mp4 (self-blended)"}
+    assert blended == {**row, **names, "label": FAKE, "self_blended": "blend"}
+    line = prediction_line(blended, 0.25)
+    assert tuple(line) == (*FIELDS, "self_blended") and line["self_blended"] == "blend"
+    assert (line["video_id"], line["label"], line["group"], line["score"]) == ("x (self-blended)", FAKE, "g", 0.25)
+    assert prediction_line({**row, "self_blended": "target"}, 0.5)["self_blended"] == "target"
+    assert tuple(prediction_line(row, 0.25)) == FIELDS
 
 
 def test_file_is_one_json_object_per_line(tmp_path):

@@ -34,7 +34,7 @@ def test_evaluation_measures_every_degradation_and_repeats_itself(data_dir, caps
         assert evaluate_self_blended.main([*options, "--out", str(data_dir / name)]) == 0
     first = json.loads((data_dir / "first.json").read_text())
     assert first == json.loads((data_dir / "second.json").read_text())
-    assert (first["faces"], first["people"], first["draws"]) == (4, 2, 2)
+    assert (first["faces"], first["groups"], first["draws"]) == (4, 2, 2)
     assert first["results"].keys() == evaluate_self_blended.DEGRADATIONS.keys()
     aucs = [found["metrics"]["roc_auc"]["value"] for found in first["results"].values()]
     assert len(set(aucs)) > 1  # the degradations do something
@@ -44,7 +44,7 @@ def test_evaluation_measures_every_degradation_and_repeats_itself(data_dir, caps
 
 def test_both_halves_of_a_pair_are_degraded_alike():
     """Without a blend both halves stay identical, whatever is done to them."""
-    faces = np.stack([to_square(face_bgr(REAL, number, 80), 64) for number in range(3)])
+    faces = np.stack([to_square(face_bgr(REAL, number, 140), 128) for number in range(3)])
     part = Part(np.concatenate([faces, faces]), np.repeat([REAL, FAKE], 3), np.zeros((6, 5, 2)))
     for name, step in evaluate_self_blended.DEGRADATIONS.items():
         found = evaluate_self_blended.degraded(part, step, 5).faces_rgb

@@ -5,7 +5,8 @@ Writes  the JSON given as --out, if any; prints a table
 Rerun   measures again, the same for the same seed
 
 Each real face makes --draws pairs with fresh seeds: the face as it enters a blend (1) and the blend (0). Both halves of a pair
-get the same degradation, so that only the blend tells them apart. Intervals are over groups (people).
+get the same degradation, so that only the blend tells them apart. Intervals are over groups (people). Light is a factor on grey
+levels; H.264 is one intra frame of the crop.
 """
 
 import sys
@@ -22,24 +23,30 @@ from common.cli import add_path, add_seed, make_parser, positive, require, stop
 from common.constants import MARGIN, REAL
 from common.metrics import describe
 from common.model import BASE_WEIGHTS, load_model
-from common.paths import SPLIT_TABLE, locate
+from common.paths import SPLIT_RECORD, SPLIT_TABLE, locate
 from common.predictions import BATCH, read_split
-from common.records import InputError, OutputError, write_json
+from common.records import InputError, OutputError, read_json, write_json
 
-LIGHT, DARK_NOISE_SIGMA = 0.25, 3.0  # share that is left; grey levels of noise at that light
+LIGHT, DARK_NOISE_SIGMA = 0.25, 3.0  # factor on grey levels; grey levels of noise at that light
 MOTION_SHARE = 0.06  # of the crop's width: 8 px of 128
 CRF = 36
 SMALL_FACE_PX = 48  # width of the face; the crop is wider by its margins
 JPEG_QUALITY = 30
+AS_THEY_ARE = "as they are"
 FRESH = 1000  # the number of the first draw; 03 blends validation and test with the seed alone
 
 
+def small_scale(face_rgb):
+    """Return how much a crop must shrink for its face to be 48 px wide; never enlarge."""
+    return min(1, SMALL_FACE_PX * (1 + 2 * MARGIN) / len(face_rgb))
+
+
 DEGRADATIONS = {
-    "as they are": lambda face_rgb, rng: face_rgb,
+    AS_THEY_ARE: lambda face_rgb, rng: face_rgb,
     "a quarter of the light, with noise": lambda face_rgb, rng: degrade.darken(face_rgb, LIGHT, DARK_NOISE_SIGMA, 1, rng),
     "motion blur": lambda face_rgb, rng: degrade.smear(face_rgb, MOTION_SHARE * len(face_rgb), rng.uniform(0, np.pi)),
     "H.264 at CRF 36": lambda face_rgb, rng: degrade.compress_h264(face_rgb, CRF),
-    "face 48 px wide": lambda face_rgb, rng: degrade.shrink(face_rgb, SMALL_FACE_PX * (1 + 2 * MARGIN) / len(face_rgb)),
+    "face 48 px wide": lambda face_rgb, rng: degrade.shrink(face_rgb, small_scale(face_rgb)),
     "JPEG at quality 30": lambda face_rgb, rng: degrade.compress_jpeg(face_rgb, JPEG_QUALITY),
 }  # fmt: skip
 
@@ -80,6 +87,9 @@ def main(argv=None):
     args = build_parser().parse_args(argv)
     split_dir = locate(args, "split_dir")
     require(split_dir / SPLIT_TABLE, "it would list the test faces", "02_prepare_dataset.py")
+    dataset = read_json(split_dir / SPLIT_RECORD)
+    if dataset is None:
+        stop(f"{split_dir / SPLIT_RECORD} is missing or broken; run 02_prepare_dataset.py --force")
     rows = [row for row in read_split(split_dir)[args.split] if row["label"] == REAL]
     groups = [row["group"] for row in rows]
     try:
@@ -88,15 +98,18 @@ def main(argv=None):
         part = load_part(rows, record["input_size"], None)
         draws = [blended_pairs(part, (FRESH + number, args.seed)) for number in range(args.draws)]
         results = {}
-        print(f"{len(rows)} faces of {len(set(groups))} people, {args.draws} pairs each; score = P(real)")
-        print(f"{'degradation':36}{'ROC AUC':>8}  95 % interval    mean score of reals")
+        same = record.get("data_digest") == dataset["digest"]
+        known = "the weights come from the training part" if same else "whether the weights have seen them is not known"
+        print(f"{len(rows)} faces of {len(set(groups))} groups, {args.draws} pairs each ({known}); score = P(real)")
+        print(f"{'degradation':36}{'ROC AUC':>8}  95 % interval    mean score of reals, change")
         for name, step in DEGRADATIONS.items():
             results[name] = measure(model, parameters, draws, groups, step, args.seed)
             auc, mean = results[name]["metrics"]["roc_auc"], results[name]["mean_real_score"]
             interval = "{:.3f} to {:.3f}".format(*auc["interval"]) if auc["interval"] else "too few to bound"
-            print(f"{name:36}{auc['value']:8.3f}  {interval}   {mean:.3f}", flush=True)
+            change = mean - results[AS_THEY_ARE]["mean_real_score"]
+            print(f"{name:36}{auc['value']:8.3f}  {interval}   {mean:.3f}  {change:+.3f}", flush=True)
         if args.out:
-            settings = {"faces": len(rows), "people": len(set(groups)), "draws": args.draws, "seed": args.seed}
+            settings = {"faces": len(rows), "groups": len(set(groups)), "draws": args.draws, "seed": args.seed}
             write_json(Path(args.out), {**settings, "split": args.split, "results": results})
     except (InputError, OutputError) as error:
         stop(str(error))

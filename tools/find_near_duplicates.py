@@ -1,4 +1,4 @@
-"""Look for nearly the same face picture in two parts of a split: a person with two names, a photo used twice.
+"""Look for nearly the same face picture in two parts of a split, such as a photo used twice under two names.
 
 Reads   split_dataset/split.csv and its faces   (02_prepare_dataset.py)
 Writes  nothing; prints the most alike pairs of different groups in different parts
@@ -23,11 +23,11 @@ from common.predictions import read_split
 from common.records import InputError
 
 SIDE_PX = 32
-BLOCK = 1024  # faces compared at once: 100,000 faces take 400 MB
+BLOCK = 256  # faces compared at once with all others: with 100,000 others about 400 MB
 
 
 def as_vectors(faces_rgb):
-    """Return float32 vectors of length 1 (n, pixels): grey, the margins left out, without mean."""
+    """Return float32 vectors of length 1 (n, pixels): grey, without the outer eighth, without mean."""
     border = SIDE_PX // 8
     grey = faces_rgb[:, border:-border, border:-border].mean(axis=3, dtype=np.float32).reshape(len(faces_rgb), -1)
     grey -= grey.mean(axis=1, keepdims=True)
