@@ -146,8 +146,8 @@ def blend_once(face_rgb, landmarks, rng):
 def self_blend(face_rgb, landmarks, rng):
     """Return (real, fake, mask): the target as it entered the blend, the blend, and the float32 mask (size, size) in 0..1.
 
-    `face_rgb`: uint8 RGB (size, size, 3); `landmarks`: (5, 2). Where the mask is 0, real and fake are identical. A black face, or
-    one whose landmarks lie outside the picture, stays as it is in both.
+    `face_rgb`: uint8 RGB (size, size, 3); `landmarks`: (5, 2). Where the mask is 0, real and fake are identical. Landmarks
+    outside the picture leave nothing to blend: then both are the same.
     """
     best, largest = None, -1.0
     for _ in range(MOST_DRAWS):

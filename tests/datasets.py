@@ -15,6 +15,7 @@ from common.records import write_csv, write_json
 
 COLUMNS = importlib.import_module("02_prepare_dataset").COLUMNS
 FACELESS_REASON = "no face was found"
+LANDMARKS = [[12.0, 16.0], [24.0, 16.0], [18.0, 22.0], [13.0, 28.0], [23.0, 28.0]]  # of a crop of 36 x 40 px
 FACES_PER_PART = {"train": 8, "val": 4, "test": 4}  # of each class
 
 
@@ -68,7 +69,7 @@ def write_split_dataset(data_dir, faces=FACES_PER_PART, faces_per_video=2, face_
                 write_picture(split_dir / file, picture)
                 rows.append({
                     "file": file, "video_id": video_id, "filename": f"{video_id}.mp4", "group": video_id, "person": 0,
-                    "frame": frame, "frame_s": 0.5 * frame, "face_px": 30.0, "landmarks": json.dumps([[1, 2]] * 5),
+                    "frame": frame, "frame_s": 0.5 * frame, "face_px": 30.0, "landmarks": json.dumps(LANDMARKS),
                     "confidence": 0.99, "label": label, "split": split, "digest": digest(split_dir / file),
                 })  # fmt: skip
     write_csv(split_dir / SPLIT_TABLE, COLUMNS, rows)

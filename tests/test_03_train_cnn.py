@@ -19,7 +19,7 @@ from common.paths import REPOSITORY_DIR, digest
 from common.predictions import FIELDS
 from common.records import InputError, OutputError, read_json, write_json
 from common.training import best_of, is_better, load_state
-from tests.datasets import FACELESS_REASON, lively_network, write_split_dataset, write_video_folder
+from tests.datasets import FACELESS_REASON, LANDMARKS, lively_network, write_split_dataset, write_video_folder
 
 train_cnn = importlib.import_module("03_train_cnn")
 load_weights = importlib.import_module("03a_load_model")
@@ -656,12 +656,12 @@ def test_self_blending_changes_the_training(data_dir):
 
 
 def test_landmarks_are_scaled_to_the_input_size(tmp_path):
-    """The crops of this dataset are 36 px wide and 40 px high; their landmarks are at (1, 2)."""
+    """The crops of this dataset are 36 px wide and 40 px high."""
     write_split_dataset(tmp_path)
     _, parts = train_cnn.read_dataset(tmp_path / "split_dataset", None, 0)
     part = train_cnn.load_part(parts["train"], 80, None)
     assert part.landmarks.shape == (16, 5, 2)
-    np.testing.assert_allclose(part.landmarks, np.broadcast_to([80 / 36, 4.0], (16, 5, 2)))
+    np.testing.assert_allclose(part.landmarks, [np.array(LANDMARKS) * [80 / 36, 2.0]] * 16)
 
 
 def test_with_few_groups_scores_are_left_alone_and_the_record_says_so(data_dir, capsys):

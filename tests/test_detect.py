@@ -305,3 +305,9 @@ def test_weights_no_better_than_chance_are_doubted(interval, warned):
     found = detect.doubt({"metrics": {"val_faces": {"roc_auc": {"value": 0.55, "interval": interval}}}})
     assert found is None if warned is None else (warned in found and "ROC AUC 0.55" in found)
     assert detect.doubt({}) is None
+
+
+def test_weights_that_never_saw_a_deepfake_say_so():
+    metrics = {"val_faces": {"roc_auc": {"value": 0.97, "interval": [0.95, 0.98]}}}
+    assert "never from deepfakes" in detect.doubt({"metrics": metrics, "fakes": "self-blended faces"})
+    assert detect.doubt({"metrics": metrics, "fakes": "fake videos"}) is None
