@@ -11,7 +11,7 @@ from common.constants import FAKE, REAL
 from common.model import load_keras
 from common.pixels import load_faces, new_faces, normalise
 from common.records import InputError
-from common.selfblend import self_blend
+from common.selfblend import reshape_face, self_blend
 
 QUEUED_BATCHES = 8  # prepared ahead, so that the network never waits
 
@@ -70,7 +70,7 @@ def augmented_batches(part, batch_size, seed, epoch, self_blend_share=0.0):
         rng = np.random.default_rng((seed, epoch, step, place))
         if rng.random() >= self_blend_share:
             return augment(real, rng), augment(fake, rng)
-        real, fake, _ = self_blend(real, part.landmarks[order[step, place]], rng)
+        real, fake, _ = self_blend(*reshape_face(real, part.landmarks[order[step, place]], rng), rng)
         view = rng.integers(2**63)
         return tuple(augment(face, np.random.default_rng(view)) for face in (real, fake))
 

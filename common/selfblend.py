@@ -24,6 +24,7 @@ DOWNSCALE = (1.5, 4.0)
 LEAST_ALONG = 0.1  # of the picture's size; a face in its crop has about 0.28, less is a mistake of the detector
 MASK_NODES = 5  # per side, of the field that deforms the mask
 MASK_DEFORMATION = 0.035  # of the picture's size, standard deviation at a node
+FACE_NODES, FACE_DEFORMATION = 4, 0.02  # as of the mask, of the face that is made another person's
 FIRST_BLUR, SECOND_BLUR = (0.005, 0.03), (0.005, 0.05)  # of the picture's size
 SMALLEST_DIFFERENCE = (
     0.4  # grey levels, mean over the picture: what no one could see is drawn again (half of the mouths)
@@ -107,15 +108,38 @@ def region_mask(landmarks, size, region):
     return mask
 
 
+def smooth_field(size, nodes, deviation, rng):
+    """Return float32 (size, size, 2): where each pixel (x, y) is taken from, moved by a smooth random field."""
+    import cv2
+
+    moves = rng.normal(0, deviation * size, (nodes, nodes, 2)).astype(np.float32)
+    places = np.stack(np.meshgrid(np.arange(size, dtype=np.float32), np.arange(size, dtype=np.float32)), axis=2)
+    return places + cv2.resize(moves, (size, size), interpolation=cv2.INTER_CUBIC)
+
+
 def deform(mask, rng):
     """Bend the mask with a smooth random field."""
     import cv2
 
-    size = mask.shape[0]
-    nodes = rng.normal(0, MASK_DEFORMATION * size, (MASK_NODES, MASK_NODES, 2)).astype(np.float32)
-    field = cv2.resize(nodes, (size, size), interpolation=cv2.INTER_CUBIC)
-    x, y = np.meshgrid(np.arange(size, dtype=np.float32), np.arange(size, dtype=np.float32))
-    return cv2.remap(mask, x + field[..., 0], y + field[..., 1], cv2.INTER_LINEAR)
+    return cv2.remap(mask, smooth_field(mask.shape[0], MASK_NODES, MASK_DEFORMATION, rng), None, cv2.INTER_LINEAR)
+
+
+def reshape_face(face_rgb, landmarks, rng):
+    """Return (face, landmarks) of somebody who does not exist: bent by a smooth random field.
+
+    A network that sees a few hundred people again and again learns their faces by heart, and then a blend is what differs from
+    memory. Reshaped anew each time, they cannot be learnt.
+    """
+    import cv2
+
+    size = face_rgb.shape[0]
+    sources = smooth_field(size, FACE_NODES, FACE_DEFORMATION, rng)
+    bent = cv2.remap(face_rgb, sources, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+    moved = np.array(landmarks, np.float64)
+    for _ in range(3):  # where does the field take a landmark's pixel from? solved by going there step by step
+        at = np.clip(np.rint(moved), 0, size - 1).astype(int)
+        moved += np.asarray(landmarks) - sources[at[:, 1], at[:, 0]] - (moved - at)
+    return bent, moved
 
 
 def soften(mask, rng):

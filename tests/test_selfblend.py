@@ -31,6 +31,7 @@ from common.selfblend import (
     change_look,
     move,
     region_mask,
+    reshape_face,
     self_blend,
 )
 from tools.make_sample_videos import ASTRONAUT_LANDMARKS, HOPPER_LANDMARKS
@@ -368,8 +369,9 @@ REALS = Part(FACES_RGB[:9], LABELS[:9], LANDMARKS[:9])
 
 @pytest.fixture
 def plain(monkeypatch):
-    """Switch augmentation off."""
+    """Switch augmentation and reshaping off."""
     monkeypatch.setattr(batches, "augment", lambda face_rgb, rng: face_rgb)
+    monkeypatch.setattr(batches, "reshape_face", lambda face_rgb, landmarks, rng: (face_rgb, landmarks))
 
 
 @pytest.fixture
@@ -405,6 +407,14 @@ def test_only_real_faces_are_blended_each_with_its_own_landmarks(plain, noted):
     assert all(known.get(face.tobytes()) == where.tolist() for face, where, *_ in noted)
     assert len(noted) == 2 * len(dataset) and len({face.tobytes() for face, *_ in noted}) == 9
     assert min(np.ptp(face) for faces, _ in dataset for face in faces) > 0.5, "a fake of the dataset"
+
+
+def test_a_face_is_reshaped_before_it_is_blended(noted):
+    """Both halves of a pair come from the reshaped face, another one in each epoch."""
+    for epoch in (1, 2):
+        all_of(augmented_batches(REALS, 6, 7, epoch, 1.0))
+    known = {face.tobytes() for face in REALS.faces_rgb}
+    assert len({face.tobytes() for face, *_ in noted} - known) == len(noted) == 18
 
 
 def test_an_epoch_without_fakes_blends_every_real_once(plain, noted):
@@ -478,3 +488,29 @@ def test_the_same_face_is_blended_anew_at_each_place():
     twins = Part(REALS.faces_rgb[[0, 0]], REALS.labels[:2], REALS.landmarks[[0, 0]])
     faces_rgb = blended_pairs(twins, 5).faces_rgb
     assert len({face_rgb.tobytes() for face_rgb in faces_rgb}) == 4
+
+
+def test_a_reshaped_face_keeps_its_landmarks_on_its_features():
+    """Bright dots at the landmarks are found again where the landmarks say, in another place each time."""
+    face_rgb = np.full((128, 128, 3), 60, np.uint8)
+    for x, y in FACE_LANDMARKS:
+        cv2.circle(face_rgb, (round(x), round(y)), 3, (255, 255, 255), -1)
+    moved = []
+    for seed in SEEDS:
+        bent, landmarks = reshape_face(face_rgb, FACE_LANDMARKS, np.random.default_rng(seed))
+        assert bent.shape == face_rgb.shape and bent.dtype == np.uint8
+        for x, y in landmarks:
+            window = bent[round(y) - 7 : round(y) + 8, round(x) - 7 : round(x) + 8, 0] > 150
+            rows, columns = np.nonzero(window)
+            assert np.hypot(columns.mean() - 7, rows.mean() - 7) < 1.5
+        moved.append(np.abs(landmarks - FACE_LANDMARKS).max())
+    assert np.median(moved) > 1.5 and max(moved) < 16
+
+
+def test_reshaping_is_fixed_by_its_seed_and_leaves_the_face_alone():
+    face_rgb, landmarks = view(0)
+    face_rgb.setflags(write=False)
+    before = landmarks.copy()
+    first, again, other = (reshape_face(face_rgb, landmarks, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert np.array_equal(first[0], again[0]) and np.array_equal(first[1], again[1])
+    assert not np.array_equal(first[0], other[0]) and np.array_equal(landmarks, before)
