@@ -513,12 +513,13 @@ def test_the_record_holds_what_is_needed_to_use_the_weights(trained):
     record = read_json(weights_path.with_suffix(".json"))
     expected = {
         "backbone": "B0", "input_size": SIZE, "class_names": list(CLASS_NAMES), "score": "P(real): 1 real, 0 fake",
-        "threshold": 0.5, "margin": 0.3, "faces": "faces", "calibration": None, "aggregation": "mean",
+        "threshold": 0.5, "margin": 0.3, "faces": "faces", "fakes": "fake videos", "aggregation": "mean",
         "starting_weights": "file", "data_digest": read_json(data_dir / "split_dataset" / "split.json")["digest"],
         "weights_digest": digest(weights_path),
     }  # fmt: skip
     assert {name: record[name] for name in expected} == expected
     assert "ImageNet mean" in record["pixels"]
+    assert {"faces", "videos", "fitted_on", "holds_for", "measured_on"} <= record["calibration"].keys()
     assert record["versions"].keys() >= {"tensorflow", "keras", "efficientnet"}
     assert record["best_epoch"] == best_of(record["history"]) and len(record["history"]) == 3
     assert record["asked"]["epochs"] == 3 and record["asked"]["seed"] == 2020
