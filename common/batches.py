@@ -59,26 +59,30 @@ def epoch_order(labels, batch_size, rng):
 def augmented_batches(part, batch_size, seed, epoch, self_blend_share=0.0):
     """Return a Keras dataset of one epoch of a Part: faces augmented on the fly, always alike for one seed and epoch.
 
-    With the chance `self_blend_share`, one real and one fake of a batch are replaced by a pair: a real face and its blend with
-    itself, which counts as fake. Both get the same augmentation.
+    With the chance `self_blend_share`, one real and one fake are replaced by a pair: a real face and its blend with itself, which
+    counts as fake. Both get the same augmentation, but the blend is in the batch after its real: BatchNorm compares what is in
+    one batch, and a network that finds both halves there learns to compare them instead of looking at each.
     """
     order = epoch_order(part.labels, batch_size, np.random.default_rng((seed, epoch)))
-    half = batch_size // 2
+    half, steps = batch_size // 2, len(order)
 
-    def pair(step, place):
+    def face(step, place, label):
+        """Return the real or the fake of a place in the order, augmented."""
         real, fake = (part.faces_rgb[order[step, column]] for column in (place, half + place))
         rng = np.random.default_rng((seed, epoch, step, place))
-        if rng.random() >= self_blend_share:
-            return augment(real, rng), augment(fake, rng)
-        real, fake, _ = self_blend(*reshape_face(real, part.landmarks[order[step, place]], rng), rng)
-        view = rng.integers(2**63)
-        return tuple(augment(face, np.random.default_rng(view)) for face in (real, fake))
+        blended, views = rng.random() < self_blend_share, rng.integers(2**63, size=2)
+        if blended:
+            real, landmarks = reshape_face(real, part.landmarks[order[step, place]], rng)
+            real, fake, _ = self_blend(real, landmarks, rng)
+            views[1] = views[0]
+        return augment(real if label == REAL else fake, np.random.default_rng(views[label]))
 
     def batch(step):
-        reals, fakes = zip(*(pair(step, place) for place in range(half)), strict=True)
+        reals = [face(step, place, REAL) for place in range(half)]
+        fakes = [face((step - 1) % steps, place, FAKE) for place in range(half)]
         return np.stack(reals + fakes), np.repeat((REAL, FAKE), half)
 
-    return _keras_dataset(batch, len(order))
+    return _keras_dataset(batch, steps)
 
 
 def blended_pairs(part, seed, scratch_dir=None):

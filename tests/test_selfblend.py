@@ -393,19 +393,25 @@ def all_of(dataset):
 
 
 @pytest.mark.parametrize("part", [PART, REALS], ids=["with fakes", "real only"])
-def test_blended_batches_are_pairs_of_a_target_and_its_blend(plain, noted, part):
-    for faces, labels in all_of(augmented_batches(part, 2, 7, 1, 1.0)):
-        *_, real, fake = noted.pop(0)
-        assert np.array_equal(faces, normalise(np.stack([real, fake]))) and not np.array_equal(*faces)
-        assert labels.tolist() == [[REAL], [FAKE]]
-    assert not noted
+def test_each_real_has_its_blend_in_the_batch_after_it(plain, noted, part):
+    """Never in its own: BatchNorm would let the network compare them."""
+    dataset = all_of(augmented_batches(part, 6, 7, 1, 1.0))
+    blend_of = {normalise(real[None]).tobytes(): normalise(fake[None])[0] for *_, real, fake in noted}
+    for step, (faces, labels) in enumerate(dataset):
+        assert labels[:, 0].tolist() == [REAL] * 3 + [FAKE] * 3
+        following = dataset[(step + 1) % len(dataset)][0]
+        for place in range(3):
+            blend = blend_of[faces[place].tobytes()]
+            assert np.array_equal(following[3 + place], blend) and not np.array_equal(faces[place], blend)
+            assert not any(np.array_equal(face, blend) for face in faces)
 
 
 def test_only_real_faces_are_blended_each_with_its_own_landmarks(plain, noted):
     dataset = all_of(augmented_batches(PART, 4, 7, 1, 1.0))
     known = {face.tobytes(): where.tolist() for face, where in zip(REALS.faces_rgb, REALS.landmarks, strict=True)}
     assert all(known.get(face.tobytes()) == where.tolist() for face, where, *_ in noted)
-    assert len(noted) == 2 * len(dataset) and len({face.tobytes() for face, *_ in noted}) == 9
+    assert len(noted) == 4 * len(dataset)  # a pair is made twice, for its real and for its blend
+    assert len({face.tobytes() for face, *_ in noted}) == 9
     assert min(np.ptp(face) for faces, _ in dataset for face in faces) > 0.5, "a fake of the dataset"
 
 
@@ -414,12 +420,12 @@ def test_a_face_is_reshaped_before_it_is_blended(noted):
     for epoch in (1, 2):
         all_of(augmented_batches(REALS, 6, 7, epoch, 1.0))
     known = {face.tobytes() for face in REALS.faces_rgb}
-    assert len({face.tobytes() for face, *_ in noted} - known) == len(noted) == 18
+    assert len({face.tobytes() for face, *_ in noted} - known) == 18 and len(noted) == 36
 
 
 def test_an_epoch_without_fakes_blends_every_real_once(plain, noted):
     all_of(augmented_batches(REALS, 6, 7, 1, 1.0))
-    assert len(noted) == 9 == len({face_rgb.tobytes() for face_rgb, *_ in noted})
+    assert len(noted) == 18 and len({face_rgb.tobytes() for face_rgb, *_ in noted}) == 9
 
 
 def test_both_halves_of_a_pair_get_the_same_augmentation(monkeypatch):
@@ -427,8 +433,9 @@ def test_both_halves_of_a_pair_get_the_same_augmentation(monkeypatch):
     monkeypatch.setattr(batches, "self_blend", lambda face_rgb, landmarks, rng: (face_rgb, face_rgb.copy(), None))
     seen = set()
     for epoch in range(8):
-        for faces, _ in all_of(augmented_batches(PART, 4, 7, epoch, 1.0)):
-            assert np.array_equal(faces[:2], faces[2:])
+        dataset = all_of(augmented_batches(PART, 4, 7, epoch, 1.0))
+        for step, (faces, _) in enumerate(dataset):
+            assert np.array_equal(faces[:2], dataset[(step + 1) % len(dataset)][0][2:])
             seen |= {face.tobytes() for face in faces[:2]}
     assert len(seen) > 0.8 * 8 * 14
     different = augmented_batches(Part(np.repeat(FACES_RGB[:1], 23, 0), LABELS, LANDMARKS), 4, 7, 1, 0.0)
@@ -442,7 +449,7 @@ def test_the_share_of_pairs_is_the_one_asked_for(plain, noted, asked, low, high)
         for faces, labels in all_of(augmented_batches(PART, 4, 7, epoch, asked)):
             assert labels[:, 0].tolist() == [REAL, REAL, FAKE, FAKE] and len(faces) == 4
             pairs += 2
-    assert low <= len(noted) / pairs <= high
+    assert low <= len(noted) / 2 / pairs <= high
 
 
 def test_a_share_is_a_number_from_0_to_1():
