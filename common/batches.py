@@ -67,7 +67,8 @@ def augmented_batches(part, batch_size, seed, epoch, self_blend_share=0.0):
     half, steps = batch_size // 2, len(order)
 
     def face(step, place, label):
-        """Return the real or the fake of a place in the order, augmented."""
+        """Return the real or the fake of a place in the order, augmented. A pair is blended once for each of its halves:
+        batches are made in any order, in threads that share nothing."""
         real, fake = (part.faces_rgb[order[step, column]] for column in (place, half + place))
         rng = np.random.default_rng((seed, epoch, step, place))
         blended, views = rng.random() < self_blend_share, rng.integers(2**63, size=2)

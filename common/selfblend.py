@@ -26,9 +26,8 @@ MASK_NODES = 5  # per side, of the field that deforms the mask
 MASK_DEFORMATION = 0.035  # of the picture's size, standard deviation at a node
 FACE_NODES, FACE_DEFORMATION = 4, 0.02  # as of the mask, of the face that is made another person's
 FIRST_BLUR, SECOND_BLUR = (0.005, 0.03), (0.005, 0.05)  # of the picture's size
-SMALLEST_DIFFERENCE = (
-    0.4  # grey levels, mean over the picture: what no one could see is drawn again (half of the mouths)
-)
+# Grey levels, mean over the picture: what no one could see is drawn again (half of the mouths).
+SMALLEST_DIFFERENCE = 0.4
 MOST_DRAWS = 5
 
 
