@@ -8,29 +8,15 @@ A face is kept at confidence >= 0.95. Its box grows by 30 % on every side. Peopl
 their number through the video; those seen in fewer than 3 frames come last.
 """
 
-import os
-import shutil
-import subprocess
 import sys
-from collections import defaultdict
-from ctypes.util import find_library
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
-from common.cli import (
-    add_frames_dir,
-    add_path,
-    add_work_options,
-    make_parser,
-    quiet_libraries,
-    require,
-    stop,
-    usable_cpus,
-)
+from common.cli import add_frames_dir, add_path, add_work_options, make_parser, require, stop, usable_cpus
 from common.constants import LANDMARK_NAMES, MARGIN, MIN_CONFIDENCE, PERSON_MIN_FRAMES
+from common.detector import build_detector, find_faces
 from common.paths import FACES_RECORD, FRAMES_RECORD, data_root, digest, frames_dir_of, list_frame_dirs, share_of
 from common.pixels import read_image
 from common.records import InputError, is_our_folder, new_directory, read_json, write_json
@@ -38,13 +24,11 @@ from common.runner import work_through
 
 STAGE = "01a"
 TIMEOUT_S = 600  # per video
-GPU_ANSWER_S = 10  # a driver that hangs longer is of no use
 DETECT_SIDE_PX = 640  # longer side of the copy that MTCNN sees: finds 98 % of the faces of 60 px and more
-MIN_DETECT_SIDE_PX = 32  # MTCNN's image pyramid fails on shorter sides
 SAME_PERSON_COST = 1.5  # above this a face is somebody new; see `match_cost`
 COLOUR_BINS = 4  # per channel, for the histogram that tells people apart
 
-detector = None  # one per worker process, built by `build_detector`
+detector = None  # one per worker process, built by `set_up`
 
 
 def grown_box(box_xywh, margin, width, height):
@@ -99,48 +83,13 @@ def number_people(faces_by_frame):
     return numbers
 
 
-def tensorflow_has_cuda():
-    """Tell whether the libraries are there that TensorFlow needs on a GPU, from tensorflow[and-cuda] or the system."""
-    return bool(find_library("cudnn") or (find_spec("nvidia") and find_spec("nvidia.cudnn")))
-
-
-def gpu_count():
-    """Return the number of NVIDIA GPUs that this process and its TensorFlow may use, without importing TensorFlow."""
-    if not tensorflow_has_cuda():
-        return 0
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
-    if not shutil.which("nvidia-smi"):
-        return 0
-    try:
-        listing = subprocess.run(
-            ["nvidia-smi", "-L"], capture_output=True, text=True, check=False, timeout=GPU_ANSWER_S
-        )
-    except subprocess.TimeoutExpired:
-        return 0
-    return sum(line.startswith("GPU ") for line in listing.stdout.splitlines())
-
-
-def build_detector(threads, gpu_queue):
-    """Build this worker's MTCNN, on a GPU of its own where there is one, else on `threads` CPU threads."""
+def set_up(threads):
+    """Build this worker's MTCNN on `threads` CPU threads."""
     global detector
-    quiet_libraries()
-    if gpu_queue is not None:
-        gpu = gpu_queue.get()
-        gpu_queue.put(gpu)  # the next worker takes the next one, also after a crash
-    import tensorflow as tf
-    from mtcnn import MTCNN
+    import cv2
 
-    device = "CPU:0"
-    if gpu_queue is not None and (gpus := tf.config.list_physical_devices("GPU")):
-        chosen = gpus[gpu % len(gpus)]
-        tf.config.set_visible_devices(chosen, "GPU")
-        tf.config.experimental.set_memory_growth(chosen, True)
-        device = "GPU:0"
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
-    detector = MTCNN(device=device)
+    cv2.setNumThreads(threads)
+    detector = build_detector(threads)
 
 
 def shrunk_for_detection(frame_bgr):
@@ -153,35 +102,12 @@ def shrunk_for_detection(frame_bgr):
     return np.ascontiguousarray(frame_bgr[..., ::-1]), scale
 
 
-def detect(frames_bgr):
-    """Return, for each uint8 BGR frame, the list of its faces: box_xywh, landmarks (5 x 2), confidence, in frame pixels.
-
-    Frames of one size are detected as one batch. mtcnn answers any failure with "no faces" for the whole batch, so
-    a batch without any face is looked at again frame by frame.
-    """
-    found = [[] for _ in frames_bgr]
-    batches = defaultdict(list)
-    for index, frame_bgr in enumerate(frames_bgr):
-        if min(frame_bgr.shape[:2]) > 0:
-            small_rgb, scale = shrunk_for_detection(frame_bgr)
-            if min(small_rgb.shape[:2]) >= MIN_DETECT_SIDE_PX:
-                batches[small_rgb.shape].append((index, small_rgb, scale))
-    for batch in batches.values():
-        rows = detect_batch([small_rgb for _, small_rgb, _ in batch])
-        if not any(map(len, rows)) and len(batch) > 1:
-            rows = [detect_batch([small_rgb])[0] for _, small_rgb, _ in batch]
-        for (index, _, scale), frame_rows in zip(batch, rows, strict=True):
-            height, width = frames_bgr[index].shape[:2]
-            found[index] = [as_face(row, scale, width, height) for row in frame_rows]
-            found[index] = [face for face in found[index] if face and face["confidence"] >= MIN_CONFIDENCE]
-    return found
-
-
-def detect_batch(images_rgb):
-    """Return MTCNN's float rows per image: x1, y1, x2, y2, confidence, five landmark x, five landmark y."""
-    rows = np.asarray(detector.detect_faces(images_rgb, box_format="xyxy", output_type="numpy"), dtype=float)
-    rows = rows.reshape(-1, 16)
-    return [rows[rows[:, 0] == index, 1:] for index in range(len(images_rgb))]
+def detect(frame_bgr):
+    """Return the list of faces of a uint8 BGR frame: box_xywh, landmarks (5 x 2), confidence, in frame pixels."""
+    height, width = frame_bgr.shape[:2]
+    small_rgb, scale = shrunk_for_detection(frame_bgr)
+    faces = [as_face(row, scale, width, height) for row in find_faces(detector, small_rgb)]
+    return [face for face in faces if face and face["confidence"] >= MIN_CONFIDENCE]
 
 
 def as_face(row, scale, width, height):
@@ -252,7 +178,7 @@ def crop_faces(job):
             pictures.append(picture)
     if not pictures:
         raise InputError("none of its frames is readable; delete the folder and run 00_convert_video_to_image.py")
-    found = detect(pictures)
+    found = [detect(picture) for picture in pictures]
     for picture, faces in zip(pictures, found, strict=True):
         for face in faces:
             face["crop_xywh"] = grown_box(face["box_xywh"], MARGIN, picture.shape[1], picture.shape[0])
@@ -301,22 +227,9 @@ def main(argv=None):
         stop(f"{frames_dir} holds no folder with a {FRAMES_RECORD}. Run 00_convert_video_to_image.py first.")
     sizes = [(folder / FRAMES_RECORD).stat().st_size for folder in folders]  # grows with the number of frames
     jobs = [Job(folder) for folder in share_of(folders, sizes, args.shard)[: args.limit]]
-    gpus = gpu_count()
-    workers = min(args.workers or gpus or len(usable_cpus()), len(jobs)) or 1
-    initargs = (max(1, len(usable_cpus()) // workers), gpu_queue(gpus))
-    return work_through(STAGE, crop_faces, jobs, args, data_root(args), (), build_detector, initargs, workers)
-
-
-def gpu_queue(gpus):
-    """Return a queue that hands out GPU numbers in turn to the workers, or None without a GPU."""
-    if not gpus:
-        return None
-    import multiprocessing
-
-    queue = multiprocessing.get_context("spawn").Queue()
-    for number in range(gpus):
-        queue.put(number)
-    return queue
+    workers = min(args.workers or len(usable_cpus()), len(jobs)) or 1
+    threads = max(1, len(usable_cpus()) // workers)
+    return work_through(STAGE, crop_faces, jobs, args, data_root(args), (), set_up, (threads,), workers)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from common.constants import LANDMARK_NAMES, MARGIN, MIN_CONFIDENCE
+from common.detector import build_detector
 from common.paths import digest
 from common.records import InputError
 from tests.videos import mtimes, read_png, record_of, run_script, tree
@@ -112,41 +113,6 @@ def test_two_faces_of_one_frame_are_never_one_person():
     assert all(sorted(numbers) == [0, 1] for numbers in step.number_people(frames))
 
 
-# GPUs
-
-
-def test_gpu_count_and_queue(monkeypatch):
-    monkeypatch.setattr(step, "tensorflow_has_cuda", lambda: True)
-    for visible, count in (("", 0), ("-1", 0), ("0", 1), ("0,3", 2), ("GPU-a,GPU-b,GPU-c", 3)):
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-        assert step.gpu_count() == count
-    assert step.gpu_queue(0) is None
-    queue = step.gpu_queue(2)
-    assert [queue.get(timeout=5) for _ in range(2)] == [0, 1]
-
-
-def test_gpu_count_asks_nvidia_smi(monkeypatch, tmp_path):
-    monkeypatch.setattr(step, "tensorflow_has_cuda", lambda: True)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert step.gpu_count() == 0
-    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 'GPU 0: NVIDIA H100 (UUID: a)'\necho 'GPU 1: NVIDIA H100'\n")
-    (tmp_path / "nvidia-smi").chmod(0o755)
-    assert step.gpu_count() == 2
-    monkeypatch.setattr(step, "GPU_ANSWER_S", 0.2)
-    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nexec /bin/sleep 20\n")
-    assert step.gpu_count() == 0, "a driver that hangs costs no more than its time limit"
-
-
-def test_a_gpu_that_tensorflow_cannot_use_does_not_count(monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    monkeypatch.setattr(step, "find_library", lambda name: None)
-    monkeypatch.setattr(step, "find_spec", lambda name: None)
-    assert step.gpu_count() == 0
-    monkeypatch.setattr(step, "find_spec", lambda name: name)
-    assert step.gpu_count() == 1
-
-
 # the whole step, once, on the sample
 
 DRIVER = """
@@ -155,13 +121,12 @@ sys.path.insert(0, {repository!r})
 step = importlib.import_module("01a_crop_faces_mtcnn")
 if __name__ == "__main__":
     sys.exit(step.main())
-import mtcnn  # in a worker: count how often a detector is built
-class Counting(mtcnn.MTCNN):
-    def __init__(self, *arguments, **options):
-        with open(os.path.join({folder!r}, str(os.getpid())), "a") as file:
-            file.write("built\\n")
-        super().__init__(*arguments, **options)
-mtcnn.MTCNN = Counting
+build = step.build_detector
+def counting(threads):  # in a worker: count how often a detector is built
+    with open(os.path.join({folder!r}, str(os.getpid())), "a") as file:
+        file.write("built\\n")
+    return build(threads)
+step.build_detector = counting
 """
 
 
@@ -188,10 +153,8 @@ def sample_run(sample_dir, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def detector():
-    """The real MTCNN in this process. (`build_detector` sets thread counts, which TensorFlow allows only at its start.)"""
-    from mtcnn import MTCNN
-
-    step.detector = MTCNN(device="CPU:0")
+    """The real MTCNN in this process."""
+    step.detector = build_detector(2)
     yield step.detector
     step.detector = None
 
@@ -363,24 +326,9 @@ def frames_bgr(sample_run):
     return [read_png(folder / f"actor_000_real-{index:03d}.png") for index in (0, 5)]
 
 
-@pytest.mark.slow
-def test_an_odd_frame_never_costs_the_others_their_faces(detector, frames_bgr):
-    expected = step.detect(frames_bgr)
-    assert [len(faces) for faces in expected] == [1, 1]
-    tiny, thin = np.zeros((5, 5, 3), np.uint8), np.zeros((900, 12, 3), np.uint8)
-    black, other = np.zeros_like(frames_bgr[0]), np.zeros((90, 120, 3), np.uint8)
-    found = step.detect([tiny, frames_bgr[0], thin, black, frames_bgr[1], other, np.zeros((0, 9, 3), np.uint8)])
-    assert [len(faces) for faces in found] == [0, 1, 0, 0, 1, 0, 0]
-    for faces, same in zip((found[1], found[4]), expected, strict=True):
-        assert np.allclose(faces[0]["box_xywh"], same[0]["box_xywh"], atol=1)
-    assert step.detect([]) == []
-
-
-@pytest.mark.slow
-def test_a_failure_of_the_batch_is_tried_frame_by_frame(detector, frames_bgr, monkeypatch):
-    detect_batch = step.detect_batch
-    monkeypatch.setattr(step, "detect_batch", lambda images: [[]] * len(images) if images[1:] else detect_batch(images))
-    assert [len(faces) for faces in step.detect(frames_bgr)] == [1, 1]
+@pytest.mark.parametrize("shape", [(5, 5), (900, 12), (90, 120), (0, 9), (31, 640)])
+def test_an_odd_frame_has_no_face(detector, shape):
+    assert step.detect(np.zeros((*shape, 3), np.uint8)) == []
 
 
 @pytest.mark.slow
@@ -388,7 +336,7 @@ def test_boxes_are_in_pixels_of_the_saved_frame(detector, frames_bgr):
     """Detection sees a smaller copy; the box must fit the frame it was given, three times as large here."""
     small, large = frames_bgr[0], np.repeat(np.repeat(frames_bgr[0], 3, 0), 3, 1)
     assert max(large.shape) > step.DETECT_SIDE_PX
-    (face_small,), (face_large,) = step.detect([small])[0], step.detect([large])[0]
+    (face_small,), (face_large,) = step.detect(small), step.detect(large)
     width = face_small["box_xywh"][2]
     assert np.allclose(np.array(face_large["box_xywh"]) / 3, face_small["box_xywh"], atol=0.2 * width)
     assert np.allclose(np.array(face_large["landmarks"]) / 3, face_small["landmarks"], atol=0.1 * width)
@@ -401,8 +349,8 @@ def test_uncertain_faces_are_dropped_also_when_alone(monkeypatch):
         return np.array([x, 10, x + 40, 60, confidence, *range(10)], float)
 
     answers = [[row(0.9499)], [row(0.9501)], [row(0.99), row(0.5, 80), row(0.951, 150)], []]
-    monkeypatch.setattr(step, "detect_batch", lambda images: answers)
-    found = step.detect([np.zeros((240, 320, 3), np.uint8)] * 4)
+    monkeypatch.setattr(step, "find_faces", lambda detector, picture: answers.pop(0))
+    found = [step.detect(np.zeros((240, 320, 3), np.uint8)) for _ in range(4)]
     assert [[face["confidence"] for face in faces] for faces in found] == [[], [0.9501], [0.99, 0.951], []]
 
 
@@ -434,7 +382,7 @@ def test_shards_of_folders(tmp_path, monkeypatch):
 
 
 def test_help_is_instant_and_imports_nothing_heavy(tmp_path):
-    for name in ("tensorflow", "mtcnn"):
+    for name in ("tensorflow", "mtcnn", "onnxruntime", "onnx"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('imported')")
     environment = {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
     done = run_script("01a_crop_faces_mtcnn.py", "--help", environment=environment)
@@ -442,13 +390,13 @@ def test_help_is_instant_and_imports_nothing_heavy(tmp_path):
 
 
 def test_a_detector_that_cannot_be_built_is_one_line(tmp_path):
-    """As when mtcnn is not installed: status 2 at once, instead of workers started for ever."""
+    """As when onnxruntime is not installed: status 2 at once, instead of workers started for ever."""
     folder = tmp_path / "train_sample_videos" / "x"
     folder.mkdir(parents=True)
     (folder / "frames.json").write_text('{"video_id": "x", "made_from": {}, "frames": []}')
-    (tmp_path / "tensorflow.py").write_text("raise ImportError('no tensorflow here')")
+    (tmp_path / "onnxruntime.py").write_text("raise ImportError('no onnxruntime here')")
     environment = {"PYTHONPATH": str(tmp_path)}
     done = run_script("01a_crop_faces_mtcnn.py", "--data-dir", tmp_path, environment=environment)
     assert done.returncode == 2
-    assert done.stderr == "error: cannot start a worker: ImportError: no tensorflow here\n"
+    assert done.stderr == "error: cannot start a worker: ImportError: no onnxruntime here\n"
     assert tree(folder).keys() == {"frames.json"}
