@@ -7,7 +7,8 @@ Rerun   does nothing if data and settings are the same and the training is finis
         if it was interrupted; makes plots and predictions anew if they changed since; --force starts again
 
 First the new layers alone are trained, then everything (with random starting weights everything at once). The learning
-rate warms up, then falls along a cosine. The weights kept are those of the epoch with the highest validation accuracy.
+rate warms up, then falls along a cosine. The weights kept are those of the epoch with the highest validation accuracy, or with
+--keep last of the last epoch.
 
 --self-blend P takes real faces blended with themselves as fakes for a share P of the pairs in each batch. With 1 and a dataset
 without fakes (02 --real-only), validation and test are such pairs too, one per real face, marked "self_blended".
@@ -64,7 +65,7 @@ from common.predictions import (
     write_predictions,
 )
 from common.records import InputError, OutputError, read_json, write_csv, writing
-from common.training import best_of, load_state, train
+from common.training import kept_of, load_state, train
 
 STAGE = "03"
 HEAD_EPOCHS = 1  # of the new layers alone
@@ -75,7 +76,8 @@ LIBRARIES = ("tensorflow", "keras", "efficientnet", "mtcnn", "numpy", "opencv-py
 HISTORY_COLUMNS = ("epoch", "phase", "loss", "accuracy", "val_loss", "val_accuracy", "seconds")
 OUTPUTS = ("Loss.png", "Accuracy.png", "Confusion.png", TEST_PREDICTIONS, VAL_PREDICTIONS)
 ASKED = (
-    "backbone", "input_size", "epochs", "patience", "batch_size", "learning_rate", "weights", "self_blend", "seed", "limit",
+    "backbone", "input_size", "epochs", "patience", "batch_size", "learning_rate", "weights", "self_blend", "keep", "seed",
+    "limit",
 )  # fmt: skip
 
 
@@ -201,9 +203,9 @@ def score_rows(model, rows, args, scratch_dir):
 def write_results(model, training, dataset, parts, args, output_dir):
     """Draw the plots, write the predictions of validation and test; return (metrics of both, calibration)."""
     history = training["history"]
-    best_epoch = best_of(history)["epoch"]
-    draw_history(output_dir / "Loss.png", history, best_epoch, "loss", "binary cross-entropy")
-    draw_history(output_dir / "Accuracy.png", history, best_epoch, "accuracy", "share of faces")
+    kept = kept_of(history, args.keep)["epoch"]
+    draw_history(output_dir / "Loss.png", history, kept, "loss", "binary cross-entropy")
+    draw_history(output_dir / "Accuracy.png", history, kept, "accuracy", "share of faces")
     metrics, calibration = {}, None
     for split, file in (("val", VAL_PREDICTIONS), ("test", TEST_PREDICTIONS)):
         rows, scores = score_rows(model, parts[split], args, output_dir)
@@ -236,7 +238,7 @@ def model_record(training, dataset, parts, metrics, calibration, args, output_di
         "margin": MARGIN, "faces": dataset["faces"], "aggregation": "mean",
         **training, "calibration": calibration,
         "fakes": SELF_BLENDED_FACES if without_fakes(parts["test"]) else "fake videos",
-        "best_epoch": best_of(training["history"]), "metrics": metrics, "data_digest": dataset["digest"],
+        "best_epoch": kept_of(training["history"], args.keep), "metrics": metrics, "data_digest": dataset["digest"],
         "outputs": output_digests(output_dir),
         "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
     }  # fmt: skip
@@ -278,6 +280,11 @@ def build_parser():
     parser.add_argument(
         "--patience", type=positive, default=5, metavar="N",
         help="stop after N epochs without a better validation accuracy (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--keep", choices=("best", "last"), default="best",
+        help="weights of the epoch with the highest validation accuracy, or of the last, where validation faces are too few to "
+        "choose by (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--learning-rate", type=learning_rate, metavar="R",
@@ -332,8 +339,8 @@ def main(argv=None):
     say(f"{STAGE}: calibration: {in_words(calibration)}")
     for name, entry in metrics["test_faces"].items():
         say(f"{STAGE}: test faces: {format_metric(name, entry)}")
-    best_epoch, duration_s = best_of(history)["epoch"], time.monotonic() - started
-    say(f"{STAGE}: {len(history)} epochs, best {best_epoch}, {weights_path}, {duration_s:.0f} s")
+    kept, duration_s = kept_of(history, args.keep)["epoch"], time.monotonic() - started
+    say(f"{STAGE}: {len(history)} epochs, {args.keep} {kept}, {weights_path}, {duration_s:.0f} s")
     return 0
 
 

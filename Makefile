@@ -38,7 +38,7 @@ demo: $(READY)
 	run 01a_crop_faces_mtcnn.py; \
 	run 01b_mark_landmarks.py; \
 	run 02_prepare_dataset.py; \
-	run 03_train_cnn.py --epochs $(DEMO_EPOCHS); \
+	run 03_train_cnn.py --weights base --epochs $(DEMO_EPOCHS); \
 	run 04_mapreduce_video_preds.py; \
 	echo; cat demo/mapreduce_res.txt
 

@@ -33,6 +33,11 @@ def best_of(history):
     return best
 
 
+def kept_of(history, keep):
+    """Return the epoch whose weights are kept: the "best" or the "last"; None of an empty history."""
+    return history[-1] if history and keep == "last" else best_of(history)
+
+
 def compile_for(model, phase, learning_rate, steps):
     """Freeze or free the backbone and set AdamW with warm-up and cosine decay over `steps`."""
     keras, _ = load_keras()
@@ -95,7 +100,7 @@ def run_epoch(model, number, phase, batches, validation, on_step):
 
 
 def train(model, train_part, val_part, record, state, state_path, stage):
-    """Train until `record["phases"]` are over or nothing gets better; return (history, arrays of the best weights).
+    """Train until `record["phases"]` are over or nothing gets better; return (history, arrays of the weights to keep).
 
     The parts are those of `common.batches`. `state` is what an interrupted training saved, or None; it is saved anew after each
     epoch.
@@ -122,7 +127,7 @@ def train(model, train_part, val_part, record, state, state_path, stage):
             compiled = phase
         batches = augmented_batches(train_part, asked["batch_size"], asked["seed"], number, asked["self_blend"])
         epoch = run_epoch(model, number, phase, batches, validation, lambda step, logs: next(ticks, None))
-        if is_better(epoch, best_of(history)):
+        if asked["keep"] == "last" or is_better(epoch, best_of(history)):
             best = [np.asarray(value) for value in model.get_weights()]
         history.append(epoch)
         save_state(state_path, model, best, record)

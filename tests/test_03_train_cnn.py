@@ -18,7 +18,7 @@ from common.model import build_model, load_keras, load_model, save_model
 from common.paths import REPOSITORY_DIR, digest
 from common.predictions import FIELDS
 from common.records import InputError, OutputError, read_json, write_json
-from common.training import best_of, is_better, load_state
+from common.training import best_of, is_better, kept_of, load_state
 from tests.datasets import FACELESS_REASON, LANDMARKS, lively_network, write_split_dataset, write_video_folder
 
 train_cnn = importlib.import_module("03_train_cnn")
@@ -45,6 +45,9 @@ def test_the_best_epoch_has_the_highest_validation_accuracy_ties_the_lowest_loss
     assert best_of([epoch(1, 0.9, 0.5), epoch(2, 0.9, 0.3), epoch(3, 0.9, 0.4)])["epoch"] == 2
     assert best_of([epoch(1, 0.9, 0.5), epoch(2, 0.9, 0.5)])["epoch"] == 1  # no better, so the earlier stays
     assert is_better(epoch(1, 0.0), None)
+    history = [epoch(1, 0.5), epoch(2, 0.9, 3.0), epoch(3, 0.8, 0.1)]
+    assert (kept_of(history, "best")["epoch"], kept_of(history, "last")["epoch"]) == (2, 3)
+    assert kept_of([], "last") is None
 
 
 def test_phases():
@@ -420,7 +423,8 @@ def test_early_stopping_also_after_a_restart(data_dir, capsys, monkeypatch):
         assert len(history_of(data_dir)) == 3
 
 
-def test_the_kept_weights_are_those_of_the_best_epoch(data_dir, monkeypatch):
+@pytest.mark.parametrize(("keep", "epoch"), [("best", 1), ("last", 3)])
+def test_the_kept_weights_are_those_of_the_best_epoch_or_the_last(data_dir, monkeypatch, keep, epoch):
     """Also when that is the head's epoch, whose frozen weights are listed in another order by some versions of Keras."""
     start = data_dir / "start.h5"
     save_model(build_model("B0", SIZE), start, {"backbone": "B0", "input_size": SIZE, "faces": "faces"})
@@ -432,9 +436,10 @@ def test_the_kept_weights_are_those_of_the_best_epoch(data_dir, monkeypatch):
         return line | {"val_accuracy": 1 / number, "val_loss": 1.0}
 
     monkeypatch.setattr(training, "run_epoch", noting)
-    assert run(data_dir, "--weights", start, "--epochs", 3) == 0
-    found = load_model(data_dir / "tmp_checkpoint" / "best_model.h5")[0].weights
-    assert all(np.array_equal(np.array(a), b) for a, b in zip(found, kept[0], strict=True))
+    assert run(data_dir, "--weights", start, "--epochs", 3, "--keep", keep) == 0
+    model, record = load_model(data_dir / "tmp_checkpoint" / "best_model.h5")
+    assert record["best_epoch"]["epoch"] == epoch
+    assert all(np.array_equal(np.array(a), b) for a, b in zip(model.weights, kept[epoch - 1], strict=True))
     assert not all(np.array_equal(a, b) for a, b in zip(kept[0], kept[2], strict=True))
 
 
