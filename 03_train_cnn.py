@@ -6,8 +6,8 @@ Writes  tmp_checkpoint/: best_model.h5, best_model.json, history.csv; Loss.png, 
 Rerun   does nothing if data and settings are the same and the training is finished; goes on at the last finished epoch
         if it was interrupted; makes plots and predictions anew if they changed since; --force starts again
 
-First the new layers alone are trained, then everything (with random starting weights everything at once). The learning
-rate warms up, then falls along a cosine. The weights kept are those of the epoch with the highest validation accuracy, or with
+First the new layers alone are trained, then everything (with random or base weights everything at once). The learning rate
+warms up, then falls along a cosine. The weights kept are those of the epoch with the highest validation accuracy, or with
 --keep last of the last epoch.
 
 --self-blend P takes real faces blended with themselves as fakes for a share P of the pairs in each batch. With 1 and a dataset
@@ -82,8 +82,9 @@ ASKED = (
 
 
 def phases_of(epochs, kind):
-    """Return the phase of each epoch: "head", then "everything"; random weights have nothing to keep frozen."""
-    head_epochs = 0 if kind == "none" else min(HEAD_EPOCHS, epochs - 1)
+    """Return the phase of each epoch: "head", then "everything"; nothing is frozen in random weights, nor in ours, which have a
+    head."""
+    head_epochs = 0 if kind in ("none", "base") else min(HEAD_EPOCHS, epochs - 1)
     return ["head"] * head_epochs + ["everything"] * (epochs - head_epochs)
 
 

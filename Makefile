@@ -6,6 +6,7 @@ READY := .venv/.ready
 DEMO_ACTORS := 80
 DEMO_SEED := 2020
 DEMO_EPOCHS := 6
+DEMO_INPUT_SIZE := 192
 
 # A path may hold spaces, quotes and $(...): it reaches the scripts through the environment, never through this file's text.
 override VIDEOS := $(value VIDEOS)
@@ -38,7 +39,7 @@ demo: $(READY)
 	run 01a_crop_faces_mtcnn.py; \
 	run 01b_mark_landmarks.py; \
 	run 02_prepare_dataset.py; \
-	run 03_train_cnn.py --weights base --epochs $(DEMO_EPOCHS); \
+	run 03_train_cnn.py --weights base --input-size $(DEMO_INPUT_SIZE) --epochs $(DEMO_EPOCHS); \
 	run 04_mapreduce_video_preds.py; \
 	echo; cat demo/mapreduce_res.txt
 

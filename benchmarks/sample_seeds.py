@@ -24,7 +24,7 @@ from common.metrics import describe
 from common.paths import REPOSITORY_DIR
 from common.records import InputError, OutputError, write_json
 
-ACTORS, EPOCHS = 80, 6  # those of make demo
+ACTORS, EPOCHS, INPUT_SIZE = 80, 6, 192  # those of make demo
 WAYS = {  # name: options of 03
     "base weights": ["--weights", "base"],
     "base weights, half self-blended": ["--weights", "base", "--self-blend", "0.5"],
@@ -62,7 +62,7 @@ def train_and_judge(data_dir, name, options, epochs):
     """Train in one way; return the rows of video_preds.csv that have a label and a score."""
     place = data_dir / name.replace(", ", "_").replace(" ", "_")
     output = ["--checkpoint-dir", place / "tmp_checkpoint", "--output-dir", place]
-    run(data_dir, "03_train_cnn.py", *output, "--epochs", epochs, *options)
+    run(data_dir, "03_train_cnn.py", *output, "--epochs", epochs, "--input-size", INPUT_SIZE, *options)
     run(data_dir, "04_mapreduce_video_preds.py", *output, "--predictions", place / "cnn_preds_values.json")
     with open(place / "video_preds.csv", encoding="utf-8", newline="") as file:
         return [row for row in csv.DictReader(file) if row["label"] and row["score"]]
@@ -83,8 +83,8 @@ def measure(rows):
 def summarise(rows):
     """Return {what: metrics}: pooled, of each seed, and of each strength (its fakes against their own originals)."""
     results = {
-        "pooled": measure(rows)
-    }  # scores of several networks, each with its own scale: the seeds are given as well
+        "pooled": measure(rows)  # scores of several networks, each with its own scale: the seeds are given as well
+    }
     results |= {
         f"seed {number}": measure([r for r in rows if r["seed"] == number])
         for number in sorted({r["seed"] for r in rows})

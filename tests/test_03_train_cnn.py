@@ -51,7 +51,7 @@ def test_the_best_epoch_has_the_highest_validation_accuracy_ties_the_lowest_loss
 
 
 def test_phases():
-    assert train_cnn.phases_of(3, "none") == ["everything"] * 3
+    assert train_cnn.phases_of(3, "none") == train_cnn.phases_of(3, "base") == ["everything"] * 3
     assert train_cnn.phases_of(3, "file") == ["head", "everything", "everything"]
     assert train_cnn.phases_of(1, "imagenet") == ["everything"]
 
