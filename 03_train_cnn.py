@@ -72,7 +72,17 @@ HEAD_EPOCHS = 1  # of the new layers alone
 FINE_TUNING_RATE, FROM_RANDOM_RATE = 3e-4, 1e-3
 STATE_FILE = "unfinished.npz"
 REDO_DATASET = "run 02_prepare_dataset.py --force"
-LIBRARIES = ("tensorflow", "keras", "efficientnet", "mtcnn", "numpy", "opencv-python-headless", "av", "scikit-learn")
+LIBRARIES = (
+    "tensorflow",
+    "keras",
+    "efficientnet",
+    "mtcnn",
+    "onnxruntime",
+    "numpy",
+    "opencv-python-headless",
+    "av",
+    "scikit-learn",
+)
 HISTORY_COLUMNS = ("epoch", "phase", "loss", "accuracy", "val_loss", "val_accuracy", "seconds")
 OUTPUTS = ("Loss.png", "Accuracy.png", "Confusion.png", TEST_PREDICTIONS, VAL_PREDICTIONS)
 ASKED = (
@@ -82,8 +92,10 @@ ASKED = (
 
 
 def phases_of(epochs, kind):
-    """Return the phase of each epoch: "head", then "everything"; nothing is frozen in random weights, nor in ours, which have a
-    head."""
+    """Return the phase of each epoch: "head", then "everything".
+
+    Nothing is frozen with random weights, where nothing is worth keeping, or base weights, whose last layers are trained.
+    """
     head_epochs = 0 if kind in ("none", "base") else min(HEAD_EPOCHS, epochs - 1)
     return ["head"] * head_epochs + ["everything"] * (epochs - head_epochs)
 
@@ -150,7 +162,7 @@ def starting_model(kind, path, args):
 
 
 def train_or_go_on(args, asked, parts, state, state_path):
-    """Train, or go on where a killed run stopped; return (model with the best weights, record of the training)."""
+    """Train, or go on where a killed run stopped; return (model with the weights to keep, record of the training)."""
     keras, _ = load_keras()
     if state:
         record = state["record"]
@@ -181,10 +193,10 @@ def train_or_go_on(args, asked, parts, state, state_path):
         say(f"{STAGE}: there are no fakes: training, validation and test on self-blended faces")
     counts = f"{len(train_part.labels)} training and {len(val_part.labels)} validation faces"
     say(f"{STAGE}: {counts}, at most {args.epochs} epochs")
-    _, best = train(model, train_part, val_part, record, state, state_path, STAGE)
+    _, kept = train(model, train_part, val_part, record, state, state_path, STAGE)
     keras.mixed_precision.set_dtype_policy("float32")  # predictions are those that 03a makes anywhere
     model = build_model(args.backbone, args.input_size)
-    model.set_weights(best)
+    model.set_weights(kept)
     model.compile(jit_compile=False)
     return model, record
 
@@ -239,7 +251,7 @@ def model_record(training, dataset, parts, metrics, calibration, args, output_di
         "margin": MARGIN, "faces": dataset["faces"], "aggregation": "mean",
         **training, "calibration": calibration,
         "fakes": SELF_BLENDED_FACES if without_fakes(parts["test"]) else "fake videos",
-        "best_epoch": kept_of(training["history"], args.keep), "metrics": metrics, "data_digest": dataset["digest"],
+        "kept_epoch": kept_of(training["history"], args.keep), "metrics": metrics, "data_digest": dataset["digest"],
         "outputs": output_digests(output_dir),
         "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
     }  # fmt: skip
@@ -280,7 +292,7 @@ def build_parser():
     )
     parser.add_argument(
         "--patience", type=positive, default=5, metavar="N",
-        help="stop after N epochs without a better validation accuracy (default: %(default)s)",
+        help="stop after N epochs without a better validation accuracy; not with --keep last (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--keep", choices=("best", "last"), default="best",

@@ -83,7 +83,7 @@ def augmented_batches(part, batch_size, seed, epoch, self_blend_share=0.0):
         fakes = [face((step - 1) % steps, place, FAKE) for place in range(half)]
         return np.stack(reals + fakes), np.repeat((REAL, FAKE), half)
 
-    return _keras_dataset(batch, steps)
+    return keras_dataset(batch, steps)
 
 
 def blended_pairs(part, seed, scratch_dir=None):
@@ -105,12 +105,15 @@ def plain_batches(faces_rgb, labels, batch_size):
     """Return a Keras dataset of the uint8 faces as they are, in order."""
     starts = range(0, len(labels), batch_size)
     slices = [slice(start, start + batch_size) for start in starts]
-    return _keras_dataset(lambda step: (faces_rgb[slices[step]], labels[slices[step]]), len(starts))
+    return keras_dataset(lambda step: (faces_rgb[slices[step]], labels[slices[step]]), len(starts))
 
 
-def _keras_dataset(batch, steps):
-    """Return the batches (uint8 faces, labels) of a function as what the network expects, prepared in threads."""
+def keras_dataset(batch, steps, threads=None):
+    """Return the batches (uint8 faces, labels) of a function as what the network expects, prepared in threads: one per CPU."""
+    import cv2
+
     keras, _ = load_keras()
+    cv2.setNumThreads(1)  # each of the threads below has its own face; sharing one costs more time than it saves
 
     class Batches(keras.utils.PyDataset):
         def __len__(self):
@@ -120,5 +123,5 @@ def _keras_dataset(batch, steps):
             faces_rgb, labels = batch(step)
             return normalise(faces_rgb), labels.astype(np.float32)[:, None]
 
-    threads = min(len(usable_cpus()), QUEUED_BATCHES)  # OpenCV and NumPy work outside Python's lock
+    threads = threads or min(len(usable_cpus()), QUEUED_BATCHES)  # OpenCV and NumPy work outside Python's lock
     return Batches(workers=threads, use_multiprocessing=False, max_queue_size=QUEUED_BATCHES)

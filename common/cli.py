@@ -50,9 +50,7 @@ def add_seed(parser):
 
 def add_work_options(parser, timeout_s):
     """Add what 00, 01a and 01b share: --workers, --shard, --limit, --force, --timeout."""
-    parser.add_argument(
-        "--workers", type=positive, metavar="N", help="processes (default: one per CPU; detectors: one per usable GPU)"
-    )
+    parser.add_argument("--workers", type=positive, metavar="N", help="processes (default: one per CPU)")
     parser.add_argument("--shard", type=shard, default=(1, 1), metavar="I/N", help="do the I-th of N shares only")
     parser.add_argument("--limit", type=positive, metavar="N", help="try the first N videos only")
     parser.add_argument("--force", action="store_true", help="redo what is complete")

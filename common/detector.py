@@ -17,10 +17,10 @@ PYRAMID_SCALE, PYRAMID_FACTOR = 0.6, 0.709  # 12 px windows find faces from 20 p
 WINDOW_PX, WINDOW_STRIDE_PX = 12, 2  # of P-Net
 MIN_SIDE_PX = 32  # of a picture; there is no face of 20 px in less, and the pyramid ends
 MEAN, SCALE = 127.5, 1 / 128  # of grey levels
-KEPT = {"pnet": 0.6, "rnet": 0.7, "onet": 0.8}  # confidence above which a stage passes a box on
+LEAST_CONFIDENCE = {"pnet": 0.6, "rnet": 0.7, "onet": 0.8}  # confidence above which a stage passes a box on
 OVERLAP_IN_LEVEL, OVERLAP = 0.5, 0.7  # above which the less confident of two boxes goes
 PATCH_PX = {"rnet": 24, "onet": 48}
-LAYERS = {  # pool: (size, whether the border counts)
+LAYERS = {  # ("pool", size, whether the border counts)
     "pnet": ("conv", ("pool", 2, True), "conv", "conv"),
     "rnet": ("conv", ("pool", 3, True), "conv", ("pool", 3, False), "conv"),
     "onet": ("conv", ("pool", 3, True), "conv", ("pool", 3, False), "conv", ("pool", 2, True), "conv"),
@@ -32,15 +32,15 @@ def package_weights(name):
     import joblib
 
     package = importlib.util.find_spec("mtcnn")
-    path = Path(package.submodule_search_locations[0]) / "assets" / "weights" / f"{name}.lz4"
-    if not path.is_file():
-        raise InputError(f"{path} is missing: the installed mtcnn is not the one of requirements.txt")
+    path = Path(*package.submodule_search_locations[:1] if package else (), "assets", "weights", f"{name}.lz4")
+    if not package or not path.is_file():
+        raise InputError(f"the weights {path.name} of mtcnn are missing: install what requirements.txt names")
     return list(joblib.load(path))
 
 
 def as_onnx(name):
     """Return the network "pnet", "rnet" or "onet" as a serialised ONNX model: pictures "x" (n, 3, h, w) in; "box", "face" and, of
-    O-Net, "landmarks" out. Each convolution has a PReLU behind it."""
+    O-Net, "landmarks" out. A PReLU follows each layer but the last."""
     from onnx import TensorProto, helper, numpy_helper
 
     arrays, nodes, constants = package_weights(name), [], []
@@ -107,10 +107,10 @@ def suppress(rows, overlap, of_smaller=False):
     left, top, right, bottom = rows[:, :4].T
     width = np.minimum(right[:, None], right) - np.maximum(left[:, None], left)
     height = np.minimum(bottom[:, None], bottom) - np.maximum(top[:, None], top)
-    common = np.maximum(width, 0) * np.maximum(height, 0)
+    shared = np.maximum(width, 0) * np.maximum(height, 0)
     area = (right - left) * (bottom - top)
-    of = np.minimum(area[:, None], area) if of_smaller else area[:, None] + area - common
-    return rows[~np.triu(common > overlap * of, 1).any(axis=0)]
+    whole = np.minimum(area[:, None], area) if of_smaller else area[:, None] + area - shared
+    return rows[~np.triu(shared > overlap * whole, 1).any(axis=0)]
 
 
 def as_squares(rows):
@@ -136,12 +136,12 @@ def propose(network, picture):
 
     height, width = picture.shape[:2]
     levels = [np.empty((0, 5))]
-    number = round(-1 - np.log(min(height, width) / WINDOW_PX) / np.log(PYRAMID_FACTOR))
-    for scale in PYRAMID_SCALE * PYRAMID_FACTOR ** np.arange(number):
+    level_count = round(-1 - np.log(min(height, width) / WINDOW_PX) / np.log(PYRAMID_FACTOR))
+    for scale in PYRAMID_SCALE * PYRAMID_FACTOR ** np.arange(level_count):
         size = int(width * scale), int(height * scale)
         level = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
         found = network(level.transpose(2, 0, 1)[None])
-        y, x = np.nonzero(found["face"][0, 1] > KEPT["pnet"])
+        y, x = np.nonzero(found["face"][0, 1] > LEAST_CONFIDENCE["pnet"])
         first, last = 1, WINDOW_PX  # the package's windows begin at their second pixel
         corner = WINDOW_STRIDE_PX * np.stack([x, y, x, y], axis=1) + (first, first, last, last)
         boxes = (corner + (last - first) * found["box"][0][:, y, x].T) / scale
@@ -155,11 +155,11 @@ def cut_patches(picture, rows, size):
 
     patches = np.empty((len(rows), 3, size, size), np.float32)
     shrink = 1 - 1 / np.array(picture.shape[1::-1])  # the package measures in parts of the picture, from 0 to size - 1
-    how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     for patch, row in zip(patches, rows, strict=True):
         start, step = row[:2] * shrink, (row[2:4] - row[:2]) * shrink / (size - 1)
         matrix = np.array([[step[0], 0, start[0]], [0, step[1], start[1]]])
-        patch[:] = cv2.warpAffine(picture, matrix, (size, size), flags=how).transpose(2, 0, 1)
+        patch[:] = cv2.warpAffine(picture, matrix, (size, size), flags=flags).transpose(2, 0, 1)
     return patches
 
 
@@ -182,7 +182,7 @@ def find_faces(detector, picture_rgb):
         if name == "onet":
             landmarks = found["landmarks"].reshape(-1, 2, 5) * sizes[..., None] + corners[..., None] - 1
             rows = np.column_stack([rows, landmarks.reshape(-1, 10)])
-        rows = rows[rows[:, 4] > KEPT[name]]
+        rows = rows[rows[:, 4] > LEAST_CONFIDENCE[name]]
         rows = suppress(rows, OVERLAP, True) if name == "onet" else as_squares(suppress(rows, OVERLAP))
     rows[:, :4] = np.clip(rows[:, :4], 0, (width - 1, height - 1) * 2)
     return rows

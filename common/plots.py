@@ -54,15 +54,15 @@ def draw_confusion(path, labels, predicted, title, unit):
     save_figure(figure, path)
 
 
-def draw_history(path, history, kept, name, unit):
-    """Write the plot of a training and its validation `name` ("loss", "accuracy") per epoch, the epoch `kept` marked."""
+def draw_history(path, history, kept_epoch, name, unit):
+    """Write the plot of a training and its validation `name` ("loss", "accuracy") per epoch, and mark the epoch that is kept."""
     from matplotlib.ticker import MaxNLocator
 
     figure, axes = new_figure(6.4, 4.2)
     epochs = [epoch["epoch"] for epoch in history]
     axes.plot(epochs, [epoch[name] for epoch in history], "o--", color=ORANGE, label="training (augmented faces)")
     axes.plot(epochs, [epoch[f"val_{name}"] for epoch in history], "s-", color=BLUE, label="validation")
-    axes.axvline(kept, color="0.4", linestyle=":", label=f"weights kept: epoch {kept}")
+    axes.axvline(kept_epoch, color="0.4", linestyle=":", label=f"weights kept: epoch {kept_epoch}")
     axes.set(xlabel="epoch", ylabel=f"{name} ({unit})", title=f"{name.capitalize()} per epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)

@@ -2,13 +2,16 @@
 
 import csv
 import json
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
+
+from common.batches import keras_dataset
 from common.calibration import UNCHANGED, calibrate
 from common.constants import FAKE, SPLITS
+from common.model import load_keras
 from common.paths import SPLIT_TABLE
-from common.pixels import load_faces, normalise
+from common.pixels import load_faces
 from common.records import write_atomic
 from common.runner import progress
 
@@ -16,8 +19,8 @@ FIELDS = (
     "video_id", "filename", "group", "split", "frame", "frame_s", "person", "file", "confidence", "face_px", "label", "score",
 )  # fmt: skip
 SELF_BLENDED = " (self-blended)"  # added to the names of a video whose faces are blended with themselves
-CHUNK_PIXELS = 2**23  # decoded ahead while the network works on the chunk before: 100 MB, 512 faces of 128 px
-BATCH = 64
+BATCH = 64  # faces that the network gets at once, while the next ones are decoded
+BATCH_PIXELS = 2**21  # of a batch at most: 25 MB, of which up to ten lie ready
 
 
 def read_split(split_dir):
@@ -38,26 +41,24 @@ def score_faces(model, paths, input_size, stage, calibration=UNCHANGED):
 
     `calibration`: {"a", "b"} of `common.calibration`.
     """
-    chunk_size = max(1, CHUNK_PIXELS // input_size**2)
-    starts = range(0, len(paths), chunk_size)
-    scores = [None] * len(paths)
+    if not paths:
+        return []
+    keras, _ = load_keras()
+    size = max(1, min(BATCH, BATCH_PIXELS // input_size**2))
+    batches = [paths[start : start + size] for start in range(0, len(paths), size)]
+    unreadable = set()
 
-    def load(start):
-        chunk = paths[start : start + chunk_size]
-        faces_rgb, unreadable = load_faces(chunk, input_size)
-        return normalise(faces_rgb), set(unreadable)
+    def load(step):
+        faces_rgb, lost = load_faces(batches[step], input_size)
+        unreadable.update(lost)
+        return faces_rgb, np.zeros(len(faces_rgb))  # labels, which nobody looks at
 
-    with ThreadPoolExecutor(1) as loader:
-        chunks = [loader.submit(load, start) for start in starts[:1]]
-        for number, start in progress(enumerate(starts), len(starts), stage, f"x {chunk_size} faces"):
-            faces, unreadable = chunks.pop().result()
-            if number + 1 < len(starts):
-                chunks.append(loader.submit(load, starts[number + 1]))
-            found = calibrate(model.predict(faces, batch_size=BATCH, verbose=0)[:, 0], calibration)
-            for offset, score in enumerate(found):
-                if paths[start + offset] not in unreadable:
-                    scores[start + offset] = float(score)
-    return scores
+    ticks = progress(range(len(batches)), len(batches), stage, f"x {size} faces")
+    callback = keras.callbacks.LambdaCallback(on_predict_batch_end=lambda step, logs: next(ticks, None))
+    dataset = keras_dataset(load, len(batches), threads=1)  # it starts more to decode
+    found = model.predict(dataset, verbose=0, callbacks=[callback])[:, 0]
+    scores = calibrate(found, calibration).tolist()
+    return [None if path in unreadable else score for path, score in zip(paths, scores, strict=True)]
 
 
 def write_predictions(path, lines):

@@ -106,9 +106,9 @@ def train(model, train_part, val_part, record, state, state_path, stage):
     epoch.
     """
     asked, phases, history = record["asked"], record["phases"], record["history"]
-    best = compiled = None
+    kept = compiled = None
     if state:
-        best = state["best"]
+        kept = state["best"]
         assign(model.variables, state["model"])
         say(f"{stage}: going on after epoch {len(history)}")
     steps = len(epoch_order(train_part.labels, asked["batch_size"], np.random.default_rng(0)))
@@ -116,7 +116,8 @@ def train(model, train_part, val_part, record, state, state_path, stage):
     left = (len(phases) - len(history)) * steps
     ticks = progress(range(left), left, stage, "steps")
     for number, phase in list(enumerate(phases, start=1))[len(history) :]:
-        if history and len(history) - best_of(history)["epoch"] >= asked["patience"]:
+        waited = len(history) - best_of(history)["epoch"] if history else 0
+        if asked["keep"] == "best" and waited >= asked["patience"]:
             say(f"{stage}: stopped early: no better validation accuracy for {asked['patience']} epochs")
             break
         if phase != compiled:
@@ -128,13 +129,13 @@ def train(model, train_part, val_part, record, state, state_path, stage):
         batches = augmented_batches(train_part, asked["batch_size"], asked["seed"], number, asked["self_blend"])
         epoch = run_epoch(model, number, phase, batches, validation, lambda step, logs: next(ticks, None))
         if asked["keep"] == "last" or is_better(epoch, best_of(history)):
-            best = [np.asarray(value) for value in model.get_weights()]
+            kept = [np.asarray(value) for value in model.get_weights()]
         history.append(epoch)
-        save_state(state_path, model, best, record)
+        save_state(state_path, model, kept, record)
         say(
             f"{stage}: epoch {number} of at most {len(phases)} ({phase}): "
             f"loss {epoch['loss']:.3f}, accuracy {epoch['accuracy']:.3f}, "
             f"validation loss {epoch['val_loss']:.3f}, accuracy {epoch['val_accuracy']:.3f}, {epoch['seconds']:.0f} s"
         )
     ticks.close()
-    return history, best
+    return history, kept

@@ -35,7 +35,10 @@ def test_weights_that_are_missing_are_named(monkeypatch, tmp_path):
         submodule_search_locations = [str(tmp_path)]
 
     monkeypatch.setattr("importlib.util.find_spec", lambda name: Package)
-    with pytest.raises(InputError, match="pnet.lz4 is missing"):
+    with pytest.raises(InputError, match="weights pnet.lz4 of mtcnn are missing"):
+        package_weights("pnet")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match="weights pnet.lz4 of mtcnn are missing"):
         package_weights("pnet")
 
 

@@ -38,7 +38,7 @@ def test_confusion_of_one_class_says_that_the_other_is_absent(tmp_path, drawn):
     assert [text.get_text() for text in drawn[0].axes[0].texts] == ["0\n(none)", "0\n(none)", "1\n50%", "1\n50%"]
 
 
-def test_history_shows_both_curves_and_the_best_epoch(tmp_path, drawn):
+def test_history_shows_both_curves_and_the_kept_epoch(tmp_path, drawn):
     history = [{"epoch": e, "loss": 1 / e, "val_loss": 2 / e} for e in (1, 2, 3)]
     plots.draw_history(tmp_path / "Loss.png", history, 2, "loss", "binary cross-entropy")
     training, validation, best = drawn[0].axes[0].lines

@@ -26,7 +26,8 @@ from tests.trees import write_pairs
 class RedMean:
     """Stands for a network: its score is the mean red of a face, 0 to 1."""
 
-    def predict(self, faces, batch_size, verbose):
+    def predict(self, batches, verbose, callbacks):
+        faces = np.concatenate([batches[step][0] for step in range(len(batches))])
         pixels = faces * IMAGENET_STD_RGB + IMAGENET_MEAN_RGB
         return pixels[..., 0].mean(axis=(1, 2), keepdims=False)[:, None]
 
@@ -39,9 +40,9 @@ def write_faces(folder, number):
     return paths
 
 
-@pytest.mark.parametrize("chunk", [1, 3, 4, 512])
-def test_scores_keep_their_order_and_what_is_unreadable_has_none(tmp_path, monkeypatch, chunk):
-    monkeypatch.setattr(predictions, "CHUNK_PIXELS", chunk * 16 * 16)
+@pytest.mark.parametrize("size", [1, 3, 4, 512])
+def test_scores_keep_their_order_and_what_is_unreadable_has_none(tmp_path, monkeypatch, size):
+    monkeypatch.setattr(predictions, "BATCH_PIXELS", size * 16 * 16)
     paths = write_faces(tmp_path, 8)
     paths[2].write_bytes(b"not a picture")
     paths[5].unlink()
@@ -52,20 +53,20 @@ def test_scores_keep_their_order_and_what_is_unreadable_has_none(tmp_path, monke
     assert all(type(score) is float for score in scores if score is not None)
 
 
-def test_a_chunk_is_bounded_in_pixels(tmp_path, monkeypatch):
-    """However large the faces: 512 of 600 px would be 2 GB, twice. One face always fits."""
+def test_a_batch_is_bounded_in_pixels(tmp_path, monkeypatch):
+    """However large the faces: several batches lie ready, and 64 faces of 600 px are 280 MB. One face always fits."""
     shapes = []
 
     class Noting(RedMean):
-        def predict(self, faces, batch_size, verbose):
-            shapes.append(faces.shape)
-            return super().predict(faces, batch_size, verbose)
+        def predict(self, batches, verbose, callbacks):
+            shapes.extend(batches[step][0].shape for step in range(len(batches)))
+            return super().predict(batches, verbose, callbacks)
 
     paths = write_faces(tmp_path, 25)
     scores = score_faces(Noting(), paths, 600, "03a")
-    assert None not in scores and len(shapes) == 2
-    assert all(count * height * width <= predictions.CHUNK_PIXELS for count, height, width, _ in shapes)
-    monkeypatch.setattr(predictions, "CHUNK_PIXELS", 10)
+    assert None not in scores and len(shapes) == 5
+    assert all(count * height * width <= predictions.BATCH_PIXELS for count, height, width, _ in shapes)
+    monkeypatch.setattr(predictions, "BATCH_PIXELS", 10)
     assert score_faces(Noting(), paths[:2], 16, "03a") == pytest.approx(scores[:2], abs=1e-6)
 
 

@@ -1,0 +1,213 @@
+"""Measure the training input: images/s of this project against Keras's own with the same augmentation, and what training waits.
+
+Reads   split_dataset/, such as make demo leaves   (02_prepare_dataset.py)
+Writes  nothing; prints tables
+Rerun   measures again
+
+    python benchmarks/training_input.py --data-dir demo
+
+All decode, resize, augment and normalise the same files in as many threads as there are CPUs (OpenCV itself takes one) and hand
+batches of 32 to the `fit` of a network that does nothing. The first epoch is from disk. Later ones are from memory for this
+project and for Keras with `cache()`, which keeps uint8 faces; Keras as it comes decodes again. One process each, imports apart.
+Images per CPU second say what the input takes away from a network that trains on the same CPUs; a busy machine disturbs them
+less.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+
+import numpy as np
+from measure import in_turns, machine, markdown_table, median_and_spread
+
+from common.augment import augment
+from common.batches import Part, augmented_batches, load_part
+from common.cli import add_path, add_seed, make_parser, positive, require, say, stop
+from common.constants import CLASS_NAMES, DEFAULT_INPUT_SIZE
+from common.model import build_model, load_keras
+from common.paths import SPLIT_TABLE, locate
+from common.pixels import normalise
+from common.predictions import read_split
+from common.records import InputError
+from common.training import compile_for
+
+BATCH_SIZE = 32
+INPUT_SIZES = (128, 224)  # px
+EPOCHS = 4  # the first apart
+TRAINING_STEPS = 24  # of one measurement: half a minute on 2 cores
+LEARNING_RATE = 1e-4
+PROJECT, KERAS, CACHED_KERAS = "this project", "Keras", "Keras with cache()"
+AUGMENTED, CONSTANT = "augmented batches", "one constant batch"
+TIMES_KERAS, LARGEST_LOSS = 3, 0.05  # what this project promises
+
+
+def project_epochs(split_dir, input_size, seed):
+    """Yield the Keras dataset of one epoch after the other, as 03 makes them."""
+    part = load_part(read_split(split_dir)["train"], input_size, None)
+    for epoch in range(1, EPOCHS + 1):
+        yield augmented_batches(part, BATCH_SIZE, seed, epoch)
+
+
+def keras_epochs(split_dir, input_size, seed, cached=False):
+    """Yield the same `image_dataset_from_directory`, augmented face by face, once per epoch."""
+    import tensorflow as tf
+
+    keras, _ = load_keras()
+
+    def changed(face, label):
+        face = tf.numpy_function(
+            lambda face_rgb: normalise(augment(face_rgb, np.random.default_rng())[None])[0], [face], tf.float32
+        )
+        return tf.ensure_shape(face, (input_size, input_size, 3)), tf.ensure_shape(label, (1,))
+
+    dataset = keras.utils.image_dataset_from_directory(
+        split_dir / "train", label_mode="binary", class_names=list(CLASS_NAMES), batch_size=None, verbose=False,
+        image_size=(input_size, input_size), seed=seed,
+    )  # fmt: skip
+    dataset = dataset.map(lambda face, label: (tf.cast(face, tf.uint8), label))
+    if cached:
+        dataset = dataset.cache().shuffle(len(dataset), seed)
+    dataset = dataset.map(changed, num_parallel_calls=tf.data.AUTOTUNE)
+    dataset = dataset.batch(BATCH_SIZE, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    for _ in range(EPOCHS):
+        yield dataset
+
+
+def cached_keras_epochs(split_dir, input_size, seed):
+    """Yield the same, with the decoded faces kept in memory."""
+    return keras_epochs(split_dir, input_size, seed, cached=True)
+
+
+CONTENDERS = {PROJECT: project_epochs, KERAS: keras_epochs, CACHED_KERAS: cached_keras_epochs}
+
+
+def idle_model(input_size):
+    """Return a compiled network that looks at one pixel, so that `fit` costs nothing but its input."""
+    keras, _ = load_keras()
+    inputs = keras.Input((input_size, input_size, 3))
+    pixel = keras.layers.Flatten()(keras.layers.Cropping2D(((0, input_size - 1), (0, input_size - 1)))(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(1, activation="sigmoid")(pixel))
+    model.compile(optimizer="sgd", loss="binary_crossentropy", jit_compile=False)
+    return model
+
+
+def contend(name, split_dir, input_size, seed):
+    """Print the images/s of one contender's first epoch and of the later ones as JSON, and those per second of CPU time."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    model = idle_model(input_size)
+    model.fit(np.zeros((2, input_size, input_size, 3), np.float32), np.zeros((2, 1)), verbose=0)  # traces it
+    epochs, images, seconds, cpu_seconds = CONTENDERS[name](split_dir, input_size, seed), [], [], []
+    for _ in range(EPOCHS):
+        started, cpu_started = time.perf_counter(), time.process_time()
+        batches = next(epochs)
+        model.fit(batches, shuffle=False, verbose=0)
+        seconds.append(time.perf_counter() - started)
+        cpu_seconds.append(time.process_time() - cpu_started)
+        images.append(len(batches) * BATCH_SIZE)
+    later = sum(images[1:])
+    rates = {"first_epoch": images[0] / seconds[0], "later_epochs": later / sum(seconds[1:])}
+    print(json.dumps({**rates, "later_epochs_cpu": later / sum(cpu_seconds[1:])}))
+    return 0
+
+
+def training_part(split_dir):
+    """Return the Part of the training faces, no more of each class than TRAINING_STEPS steps take."""
+    part = load_part(read_split(split_dir)["train"], DEFAULT_INPUT_SIZE, None)
+    most = TRAINING_STEPS * BATCH_SIZE // 2
+    kept = np.concatenate([np.flatnonzero(part.labels == label)[:most] for label in range(len(CLASS_NAMES))])
+    return Part(*(values[kept] for values in part))
+
+
+def measure_waiting(split_dir, seed, repetitions):
+    """Return ({name: (seconds, CPU seconds) of each round}, steps) of training on augmented batches and on a constant one."""
+    import tensorflow as tf
+
+    part = training_part(split_dir)
+    steps = len(augmented_batches(part, BATCH_SIZE, seed, 1))
+    constant = tf.data.Dataset.from_tensors(augmented_batches(part, BATCH_SIZE, seed, 1)[0]).repeat(steps)
+    model = build_model("B0", DEFAULT_INPUT_SIZE)
+    compile_for(model, "everything", LEARNING_RATE, steps * repetitions)
+    times = {AUGMENTED: [], CONSTANT: []}
+    for batches in (augmented_batches(part, BATCH_SIZE, seed, 1), constant):
+        model.fit(batches, steps_per_epoch=2, verbose=0)  # traces it
+    for number in range(repetitions):
+        inputs = {AUGMENTED: augmented_batches(part, BATCH_SIZE, seed, number), CONSTANT: constant}
+        for name, batches in sorted(inputs.items(), reverse=number % 2 == 1):
+            started, cpu_started = time.perf_counter(), time.process_time()
+            model.fit(batches, shuffle=False, verbose=0)
+            times[name].append((time.perf_counter() - started, time.process_time() - cpu_started))
+            say(f"training, round {number + 1} of {repetitions}: {name}: {times[name][-1][0]:.1f} s for {steps} steps")
+    return times, steps
+
+
+def in_words(reached, target):
+    return f"target {target}: {'kept' if reached else 'missed'}"
+
+
+def report_input(size, costs):
+    """Print the table of one input size, and how many times the others' later epochs this project's are."""
+    rows, rates = [], {}
+    for name, found in costs.items():
+        rates[name] = {what: [cost.said[what] for cost in found] for what in found[0].said}
+        cells = (median_and_spread(values, 0) for values in rates[name].values())
+        rows.append((name, *cells, f"{statistics.median(cost.peak_mb for cost in found):.0f}"))
+    header = ("images/s", "first epoch", "later epochs", "later epochs, per CPU second", "peak MB")
+    print(f"\n{size} px\n\n{markdown_table(header, rows)}\n")
+    for name in (KERAS, CACHED_KERAS):
+        times, cpu_times = (
+            [ours / theirs for ours, theirs in zip(rates[PROJECT][what], rates[name][what], strict=True)]
+            for what in ("later_epochs", "later_epochs_cpu")
+        )
+        target = f"; {in_words(statistics.median(times) >= TIMES_KERAS, TIMES_KERAS)}" if name == KERAS else ""
+        print(
+            f"later epochs: {median_and_spread(times)} times {name}, per CPU second {median_and_spread(cpu_times)}{target}"
+        )
+
+
+def report_waiting(times, steps):
+    """Print what share of the training's time its input takes."""
+    print(f"\n{steps} steps of B0 at {DEFAULT_INPUT_SIZE} px\n")
+    rows = [
+        (name, *(median_and_spread(values, 1) for values in zip(*found, strict=True))) for name, found in times.items()
+    ]
+    print(markdown_table(("batches", "seconds", "CPU seconds"), rows))
+    pairs = list(zip(times[AUGMENTED], times[CONSTANT], strict=True))
+    lost, cpu_lost = ([1 - constant[i] / augmented[i] for augmented, constant in pairs] for i in range(2))
+    target = in_words(statistics.median(lost) < LARGEST_LOSS, LARGEST_LOSS)
+    print(f"\nshare lost: {median_and_spread(lost, 3)}; of CPU time {median_and_spread(cpu_lost, 3)}; {target}")
+
+
+def build_parser():
+    parser = make_parser(__doc__)
+    add_path(parser, "split_dir")
+    parser.add_argument("--repetitions", type=positive, default=5, metavar="N", help="in turns (default: %(default)s)")
+    add_seed(parser)
+    parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)  # how this script calls itself
+    parser.add_argument("--input-size", type=positive, help=argparse.SUPPRESS)
+    return parser
+
+
+def main(argv=None):
+    args = build_parser().parse_args(argv)
+    split_dir = locate(args, "split_dir").resolve()
+    require(split_dir / SPLIT_TABLE, "it would list the faces", "02_prepare_dataset.py")
+    try:
+        if args.contender:
+            return contend(args.contender, split_dir, args.input_size, args.seed)
+        print(f"batches of {BATCH_SIZE}, {machine()}; median (lowest to highest) of {args.repetitions} rounds")
+        for size in INPUT_SIZES:
+            command = [sys.executable, __file__, "--split-dir", split_dir, "--seed", args.seed, "--input-size", size]
+            contenders = {name: ([*command, "--contender", name], None) for name in CONTENDERS}
+            report_input(size, in_turns(contenders, args.repetitions))
+        report_waiting(*measure_waiting(split_dir, args.seed, args.repetitions))
+    except InputError as error:
+        stop(str(error))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
