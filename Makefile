@@ -1,6 +1,6 @@
 # `make` lists the targets. Everything runs in .venv, made once and again when requirements.txt changes.
 .DEFAULT_GOAL := help
-.PHONY: help demo test train detect clean
+.PHONY: help demo test train detect bench clean
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 READY := .venv/.ready
 DEMO_ACTORS := 80
@@ -22,6 +22,7 @@ help:
 	@echo 'make test                 check the style, run every test'
 	@echo 'make train VIDEOS=DIR     train on your own labelled videos (DIR/metadata.json says REAL or FAKE)'
 	@echo 'make detect VIDEOS=PATH   judge a video, a photo, or a folder of them'
+	@echo 'make bench                measure speed and memory against what one would run instead (an hour, 12 GB in .bench/)'
 	@echo 'make clean                remove the demo and .venv; your videos and what was made from them stay'
 
 $(READY): requirements.txt
@@ -61,5 +62,19 @@ detect: $(READY)
 	$(need_videos)
 	@$(start); run detect.py "$$VIDEOS"
 
+# One after the other: each measures alone. The demo gives the faces; facenet-pytorch has to have a virtual environment of its own.
+bench: demo
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-bench.txt
+	@set -e; run() { echo "> benchmarks/$$*" >&2; .venv/bin/python benchmarks/"$$@"; echo; }; \
+	run frames.py --work-dir .bench; \
+	run faces.py --work-dir .bench $(if $(FACENET_PYTHON),--facenet-python '$(FACENET_PYTHON)'); \
+	run pipeline.py --work-dir .bench; \
+	run unseen.py --work-dir .bench; \
+	run training_input.py --data-dir demo; \
+	run self_blend.py --data-dir demo; \
+	run prediction.py --data-dir demo; \
+	run verdicts.py --work-dir .bench; \
+	run growth.py --work-dir .bench
+
 clean:
-	rm -rf demo .venv .pytest_cache .ruff_cache
+	rm -rf demo .bench .venv .pytest_cache .ruff_cache

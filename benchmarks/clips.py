@@ -7,6 +7,7 @@ Rerun   keeps clips that are there
     python benchmarks/clips.py --out /tmp/bench/clips --kinds b_frames no_b_frames
 """
 
+import argparse
 import os
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from common.cli import make_parser, positive
+from common.cli import positive
 from tools.make_sample_videos import FRAMES, actor_frames, background_frame, make_camera
 
 WIDTH_PX, HEIGHT_PX, FRAMES_PER_S, LENGTH_S = 1920, 1080, 30, 10
@@ -87,8 +88,8 @@ def make_clips(out_dir, kinds=tuple(KINDS), number=None):
 
 
 def build_parser():
-    parser = make_parser(__doc__)
-    parser.add_argument("--out", required=True, metavar="DIR")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument(
         "--number", type=positive, default=len(SCENES), metavar="N", help="of clips (default: %(default)s)"
@@ -98,7 +99,7 @@ def build_parser():
 
 def main(argv=None):
     args = build_parser().parse_args(argv)
-    for paths in make_clips(Path(args.out), args.kinds, args.number).values():
+    for paths in make_clips(args.out, args.kinds, args.number).values():
         print("\n".join(map(str, paths)))
     return 0
 

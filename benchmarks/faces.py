@@ -10,7 +10,6 @@ Reading the PNG is included; the time to start is a column of its own. All conte
 versions than this project and so a virtual environment of its own: pip install facenet-pytorch==2.6.0.
 """
 
-import argparse
 import importlib
 import json
 import statistics
@@ -22,9 +21,17 @@ from pathlib import Path
 import numpy as np
 from clips import HEIGHT_PX, WIDTH_PX, make_clips
 from frames import copies_of
-from measure import REPOSITORY_DIR, in_turns, machine, markdown_table, median_and_spread, run_once
+from measure import (
+    REPOSITORY_DIR,
+    in_turns,
+    machine,
+    make_bench_parser,
+    markdown_table,
+    median_and_spread,
+    run_once,
+)  # fmt: skip
 
-from common.cli import make_parser, positive, quiet_libraries, usable_cpus
+from common.cli import quiet_libraries, usable_cpus
 from common.constants import MAX_SIDE_PX, MIN_CONFIDENCE
 from common.pixels import read_image
 
@@ -122,29 +129,22 @@ def compare(found, expected):
 
 
 def build_parser():
-    parser = make_parser(__doc__)
-    parser.add_argument("--work-dir", metavar="DIR", help="for clips and frames, 500 MB")
-    parser.add_argument("--repetitions", type=positive, default=3, metavar="N", help="in turns (default: %(default)s)")
+    parser = make_bench_parser(__doc__, "for clips and frames, 500 MB")
     parser.add_argument("--facenet-python", metavar="PATH", help="a Python that has facenet-pytorch")
-    parser.add_argument("--contender", nargs="+", help=argparse.SUPPRESS)  # how this script calls itself
     return parser
 
 
 def main(argv=None):
-    parser = build_parser()
-    args = parser.parse_args(argv)
+    args = build_parser().parse_args(argv)
     if args.contender:
         return contend(args.contender[0], args.contender[1:])
-    if not args.work_dir:
-        parser.error("--work-dir is needed")
-    work_dir = Path(args.work_dir).resolve()
+    work_dir = args.work_dir.resolve()
     clips = make_clips(work_dir / "clips", ("b_frames",))["b_frames"]
     clips_dir = copies_of(clips, work_dir / "videos_faces", len(clips))
     frames = {side: make_frames(clips_dir, work_dir, side) for side in (MAX_SIDE_PX, WIDTH_PX)}
     sides = {name: side for name, (side, _) in CONTENDERS.items()}
-    commands = {
-        name: ([sys.executable, __file__, "--contender", name, *frames[sides[name]]], None) for name in CONTENDERS
-    }
+    command = [sys.executable, __file__, "--work-dir", work_dir, "--contender"]
+    commands = {name: ([*command, name, *frames[side]], None) for name, side in sides.items()}
     if args.facenet_python:
         other = Path(__file__).with_name("facenet_contender.py")
         for side, what in ((MAX_SIDE_PX, "saved"), (WIDTH_PX, "1080p")):

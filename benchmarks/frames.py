@@ -11,20 +11,27 @@ contender's own decoding threads are left as they come, ffmpeg has one. This pro
 1080p.
 """
 
-import argparse
 import importlib
 import json
 import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 from clips import KINDS, make_clips
-from measure import REPOSITORY_DIR, Cost, in_turns, machine, markdown_table, median_and_spread, run_once
+from measure import (
+    REPOSITORY_DIR,
+    Cost,
+    in_turns,
+    machine,
+    make_bench_parser,
+    markdown_table,
+    median_and_spread,
+    run_once,
+)  # fmt: skip
 
-from common.cli import make_parser, positive, say, usable_cpus
+from common.cli import say, usable_cpus
 from common.constants import FRAMES_PER_VIDEO, MAX_SIDE_PX
 
 COPIES = 24  # videos for the whole script
@@ -118,6 +125,11 @@ def contend(name, paths):
     return 0
 
 
+def contender(work_dir, name, paths):
+    """Return the command with which this script calls itself."""
+    return [sys.executable, __file__, "--work-dir", work_dir, "--contender", name, *paths]
+
+
 def seconds_of(costs: list[Cost]):
     """Return one mean number of seconds per video for each run."""
     return [statistics.mean(cost.said["seconds"]) for cost in costs]
@@ -156,25 +168,18 @@ def copies_of(paths, folder, number):
 
 
 def build_parser():
-    parser = make_parser(__doc__)
-    parser.add_argument("--work-dir", metavar="DIR", help="for the clips, 200 MB")
-    parser.add_argument("--repetitions", type=positive, default=5, metavar="N", help="in turns (default: %(default)s)")
-    parser.add_argument("--contender", nargs="+", help=argparse.SUPPRESS)  # how this script calls itself
-    return parser
+    return make_bench_parser(__doc__, "for the clips, 200 MB", repetitions=5)
 
 
 def main(argv=None):
-    parser = build_parser()
-    args = parser.parse_args(argv)
+    args = build_parser().parse_args(argv)
     if args.contender:
         return contend(args.contender[0], args.contender[1:])
-    if not args.work_dir:
-        parser.error("--work-dir is needed")
-    work_dir = Path(args.work_dir).resolve()
+    work_dir = args.work_dir.resolve()
     rows, clips = [], make_clips(work_dir / "clips")
     for kind, paths in clips.items():
         say(f"clips: {kind}")
-        command = {name: ([sys.executable, __file__, "--contender", name, *paths], None) for name in CONTENDERS}
+        command = {name: (contender(work_dir, name, paths), None) for name in CONTENDERS}
         costs = in_turns(command, args.repetitions)
         limit = statistics.median(seconds_of(costs[LIMIT]))
         for name, found in costs.items():

@@ -7,6 +7,7 @@ Rerun   keeps videos and faces, measures again
     python benchmarks/growth.py --work-dir /tmp/bench
 """
 
+import argparse
 import shutil
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 from frames import copies_of
 from measure import REPOSITORY_DIR, machine, markdown_table, run_once
 
-from common.cli import make_parser, positive, say
+from common.cli import positive, say
 from common.records import read_json, write_json
 from tests.trees import write_pairs
 
@@ -61,8 +62,8 @@ def measure_dataset(work_dir, faces):
 
 
 def build_parser():
-    parser = make_parser(__doc__)
-    parser.add_argument("--work-dir", required=True, metavar="DIR", help="4 GB and two million files")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work-dir", type=Path, required=True, metavar="DIR", help="4 GB and two million files")
     parser.add_argument("--videos", type=positive, nargs="+", default=[10, 100, 1000], metavar="N")
     parser.add_argument("--faces", type=positive, default=1_000_000, metavar="N", help="for 02 (default: %(default)s)")
     return parser
@@ -70,7 +71,7 @@ def build_parser():
 
 def main(argv=None):
     args = build_parser().parse_args(argv)
-    work_dir = Path(args.work_dir).resolve()
+    work_dir = args.work_dir.resolve()
     rows = measure_videos(work_dir, args.videos)
     print(f"clips of 5 s, 480x360, start-up included, one run each, {machine()}\n")
     print(markdown_table(("script", "videos", "seconds per video", "peak MB of the largest process"), rows))

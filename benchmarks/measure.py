@@ -1,5 +1,6 @@
 """Run contenders in turns, each in a process of its own, and say what they cost: median, spread, peak memory."""
 
+import argparse
 import json
 import os
 import platform
@@ -12,7 +13,7 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from common.cli import say, stop, usable_cpus
+from common.cli import positive, say, stop, usable_cpus
 from common.paths import REPOSITORY_DIR
 
 # A small process between this one and the contender: a process begins with the peak memory of the one that started it.
@@ -32,6 +33,17 @@ class Cost(NamedTuple):
     wall_s: float
     peak_mb: float  # of the largest process it consisted of
     said: dict  # the JSON object on its last line of output, {} if there is none
+
+
+def make_bench_parser(doc, work_dir_help, repetitions=3):
+    """Return a parser with --work-dir, --repetitions and the hidden --contender, with which a benchmark calls itself."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work-dir", type=Path, required=True, metavar="DIR", help=work_dir_help)
+    parser.add_argument(
+        "--repetitions", type=positive, default=repetitions, metavar="N", help="in turns (default: %(default)s)"
+    )
+    parser.add_argument("--contender", nargs="+", help=argparse.SUPPRESS)
+    return parser
 
 
 def run_once(command, environment=None):

@@ -16,9 +16,7 @@ from pathlib import Path
 
 from clips import make_clips
 from frames import copies_of
-from measure import REPOSITORY_DIR, in_turns, machine, markdown_table, median_and_spread
-
-from common.cli import make_parser, positive
+from measure import REPOSITORY_DIR, in_turns, machine, make_bench_parser, markdown_table, median_and_spread
 
 VIDEOS, VIDEOS_DIR = 20, "videos_twenty"
 STEPS = ("00_convert_video_to_image.py", "01a_crop_faces_mtcnn.py")
@@ -26,15 +24,12 @@ OURS, PLAIN = "this project: 00 and 01a", "the plain way"
 
 
 def build_parser():
-    parser = make_parser(__doc__)
-    parser.add_argument("--work-dir", required=True, metavar="DIR", help="for clips and frames, 1 GB")
-    parser.add_argument("--repetitions", type=positive, default=3, metavar="N", help="in turns (default: %(default)s)")
-    return parser
+    return make_bench_parser(__doc__, "for clips and frames, 1 GB")
 
 
 def main(argv=None):
     args = build_parser().parse_args(argv)
-    work_dir = Path(args.work_dir).resolve()
+    work_dir = args.work_dir.resolve()
     clips = make_clips(work_dir / "clips", ("b_frames",))["b_frames"]
     videos_dir = copies_of(clips, work_dir / VIDEOS_DIR, VIDEOS)
     out_dir = work_dir / "pipeline_out"

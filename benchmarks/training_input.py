@@ -24,7 +24,7 @@ from measure import in_turns, machine, markdown_table, median_and_spread
 
 from common.augment import augment
 from common.batches import Part, augmented_batches, load_part
-from common.cli import add_path, add_seed, make_parser, positive, require, say, stop
+from common.cli import add_path, add_seed, make_parser, positive, quiet_libraries, require, say, stop
 from common.constants import CLASS_NAMES, DEFAULT_INPUT_SIZE
 from common.model import build_model, load_keras
 from common.paths import SPLIT_TABLE, locate
@@ -124,6 +124,7 @@ def training_part(split_dir):
 
 def measure_waiting(split_dir, seed, repetitions):
     """Return ({name: (seconds, CPU seconds) of each round}, steps) of training on augmented batches and on a constant one."""
+    quiet_libraries()
     import tensorflow as tf
 
     part = training_part(split_dir)

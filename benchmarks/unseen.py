@@ -9,28 +9,24 @@ Rerun   keeps the clips, judges them anew
 
 import shutil
 import sys
-from pathlib import Path
 
 from clips import make_clips
 from frames import copies_of
-from measure import REPOSITORY_DIR, in_turns, machine, markdown_table, median_and_spread
+from measure import REPOSITORY_DIR, in_turns, machine, make_bench_parser, markdown_table, median_and_spread
 from pipeline import VIDEOS, VIDEOS_DIR
 
-from common.cli import make_parser, positive
 from common.model import BASE_WEIGHTS
 
 
 def build_parser():
-    parser = make_parser(__doc__)
-    parser.add_argument("--work-dir", required=True, metavar="DIR", help="for clips and frames, 500 MB")
+    parser = make_bench_parser(__doc__, "for clips and frames, 500 MB")
     parser.add_argument("--weights", default=BASE_WEIGHTS, metavar="FILE", help="(default: the base weights)")
-    parser.add_argument("--repetitions", type=positive, default=3, metavar="N", help="(default: %(default)s)")
     return parser
 
 
 def main(argv=None):
     args = build_parser().parse_args(argv)
-    work_dir = Path(args.work_dir).resolve()
+    work_dir = args.work_dir.resolve()
     clips = make_clips(work_dir / "clips", ("b_frames",))["b_frames"]
     folder = copies_of(clips, work_dir / VIDEOS_DIR, VIDEOS)
     data_dir = work_dir / "unseen"

@@ -9,7 +9,6 @@ Rerun   measures again, on the same scores
 No contender draws, bootstraps or writes anything but video_preds.csv. The table comes only if all wrote the same.
 """
 
-import argparse
 import csv
 import importlib
 import json
@@ -20,7 +19,7 @@ import statistics
 import sys
 from pathlib import Path
 
-from measure import in_turns, machine, markdown_table, median_and_spread
+from measure import in_turns, machine, make_bench_parser, markdown_table, median_and_spread
 
 from common.cli import positive, say, stop
 from common.constants import CANNOT_JUDGE, FAKE, REAL, THRESHOLD
@@ -210,16 +209,13 @@ def print_results(found, repetitions):
 
 
 def build_parser():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work-dir", type=Path, metavar="DIR", required=True, help="for the scores; made if missing")
+    parser = make_bench_parser(__doc__, "for the scores, 5 GB; made if missing")
     for option, default, what in (
         ("videos", 115_000, "with faces"), ("faces", 11, "of each video"), ("times", 10, "as many in the larger file"),
-        ("repetitions", 3, "in turns"),
     ):  # fmt: skip
         parser.add_argument(
             f"--{option}", type=positive, default=default, metavar="N", help=f"{what} (default: %(default)s)"
         )
-    parser.add_argument("--contender", nargs=3, metavar=("NAME", "INPUT", "OUTPUT"), help=argparse.SUPPRESS)
     return parser
 
 
