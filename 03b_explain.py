@@ -1,0 +1,281 @@
+"""Show where the network saw signs of a fake, in the most suspicious faces of every video.
+
+Reads   cnn_preds_values.json, the weights that it was made with, and the crops   (03_train_cnn.py or 03a_load_model.py)
+Writes  <frames>/<video_id>/explained/<name of the crop>, the overlays, as large as the crops, and explained.json
+Rerun   skips videos whose overlays are complete and of the same faces, scores and weights
+
+A map is HiResCAM (Draelos & Carin, 2020), which is Grad-CAM (Selvaraju et al., ICCV 2017) without averaging the gradient over
+the picture: activation times gradient of the logit of FAKE = 1 - P(real), added up over the channels; what speaks for REAL is
+left out. It is taken where the network still has a cell for every 16 x 16 px of its input. Its last layer has one for 32 x 32,
+and there Grad-CAM points to the altered half of a face much less often: see tools/measure_explanations.py.
+"""
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+
+from common.calibration import calibrate, read_parameters
+from common.cli import add_frames_dir, add_path, make_parser, positive, require, say, stop
+from common.model import backbone_of, load_keras, load_model, read_model_record
+from common.paths import BEST_MODEL, FACES_RECORD, FRAMES_RECORD, MARKS_RECORD, digest, frames_dir_of, locate
+from common.pixels import normalise, read_image, to_square
+from common.records import InputError, OutputError, is_our_folder, new_directory, read_json, write_json
+from common.runner import list_messages, progress
+
+STAGE = "03b"
+HOW_TO_READ = (
+    "Colour marks the places that moved the network most towards FAKE, the lighter the more; where all is grey, none moved it much. "
+    "It says where the network found something, not what, nor whether it is right: no proof of an alteration, and not its outline."
+)
+METHOD = "HiResCAM (Draelos & Carin, 2020) of the logit of FAKE = 1 - P(real)"
+LAYER = "block6a_expand_activation"  # the last one at a 16th of the input's size, in B0 to B7
+EXPLAINED_RECORD = "explained.json"
+RECORD_OF = {"faces": FACES_RECORD, "marked_faces": MARKS_RECORD}
+BATCH, BATCH_PIXELS = 32, 2**19  # faces that the network gets at once, and pixels of them at most
+# In log-odds of FAKE, if the whole crop were like the place: three of four blends that the base weights call fake have a place as
+# strong, and a real face hardly ever has. Weaker places get weaker colours, so that a face without any stays grey.
+FULL_COLOUR = 25
+VISIBLE, OPAQUE = 0.2, 0.6  # of full colour: grey below, no more of the face to be seen through it above
+MAX_OPACITY = 0.65
+SAME_SCORE = 0.05  # mixed precision moves scores by a hundredth; other weights or other faces by more
+
+
+def build_explainer(model, layer_name=LAYER, average=False):
+    """Return a function of normalised faces (n, size, size, 3): their (heat (n, rows, columns) >= 0, scores (n,)).
+
+    Heat is in logits of FAKE per cell; added up over the cells, with what speaks for REAL, it is what the layer's activations bring
+    to the logit, to first order. `average` the gradient over the picture, and it is Grad-CAM.
+    """
+    keras, _ = load_keras()
+    import tensorflow as tf
+
+    network, (*hidden, last) = backbone_of(model), model.layers[2:]
+    layer = network.get_layer(layer_name)
+    before, after = keras.Model(network.inputs, layer.output), keras.Model(layer.output, network.output)
+
+    def explain(faces):
+        activation = before(faces, training=False)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(activation)
+            features = after(activation, training=False)
+            for dense in hidden:
+                features = dense(features, training=False)
+            real_logit = tf.matmul(features, last.kernel) + last.bias
+            fake_logit = -real_logit  # the score itself has no gradient left where it is nearly 0
+        gradient = tape.gradient(fake_logit, activation)
+        if average:
+            gradient = tf.reduce_mean(gradient, axis=(1, 2), keepdims=True)
+        toward_fake = tf.reduce_sum(gradient * activation, axis=-1)
+        return tf.nn.relu(toward_fake).numpy(), tf.sigmoid(real_logit).numpy()[:, 0]
+
+    return explain
+
+
+def colour_share(heat, slope):
+    """Return heat (rows, columns) as a share of full colour; `slope`: of the calibration, logits to log-odds."""
+    return np.clip(slope * heat * heat.size / FULL_COLOUR, 0, 1)
+
+
+def draw_overlay(face_bgr, share):
+    """Return the uint8 BGR face (h, w, 3) in grey under the colours of `share` (rows, columns), 0..1, with a line at OPAQUE.
+
+    Viridis gets lighter evenly, also for the colour-blind and in print (Smith & van der Walt, 2015).
+    """
+    import cv2
+
+    height, width = face_bgr.shape[:2]
+    share = np.clip(cv2.resize(share.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC), 0, 1)
+    grey = cv2.cvtColor(cv2.cvtColor(face_bgr, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
+    colours = cv2.applyColorMap((255 * share).astype(np.uint8), cv2.COLORMAP_VIRIDIS)
+    opacity = MAX_OPACITY * np.clip((share - VISIBLE) / (OPAQUE - VISIBLE), 0, 1)[..., None]
+    mixed = (grey + opacity * (colours.astype(np.float32) - grey) + 0.5).astype(np.uint8)
+    outlines, _ = cv2.findContours((share > OPAQUE).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    thickness = max(1, round(width / 150))
+    cv2.drawContours(mixed, outlines, -1, (0, 0, 0), 3 * thickness)
+    cv2.drawContours(mixed, outlines, -1, (255, 255, 255), thickness)
+    return mixed
+
+
+@dataclass(frozen=True)
+class Job:
+    """The faces to explain of one video, most suspicious first, and what decides whether they have to be explained again."""
+
+    folder: Path
+    faces: list  # lines of the predictions
+    face_kind: str
+    settings: dict
+
+    @property
+    def target_dir(self):
+        return self.folder / "explained"
+
+    def made_from(self):
+        faces = self.folder / self.face_kind / RECORD_OF[self.face_kind]
+        return {**self.settings, "faces_digest": digest(faces), "scores": [[x["file"], x["score"]] for x in self.faces]}
+
+    def is_complete(self):
+        record = read_json(self.target_dir / EXPLAINED_RECORD)
+        try:
+            same = isinstance(record, dict) and record.get("made_from") == self.made_from()
+        except OSError:
+            return False
+        return same and all((self.target_dir / face["file"]).is_file() for face in self.faces)
+
+
+def read_predictions(path):
+    """Return the lines of faces that have a score and a file; raises InputError if it holds something else."""
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = [line for line in lines if line["score"] is not None and not line.get("self_blended")]
+        names = [name for line in lines for name in (line["file"], line["video_id"])]
+        if any(name in ("", ".", "..") or "/" in name or "\\" in name for name in names):
+            raise ValueError("a name leaves its folder")
+        if not all(isinstance(line["score"], float) for line in lines):
+            raise ValueError("a score is no number")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} does not hold predictions ({type(error).__name__}: {error})") from error
+    return lines
+
+
+def most_suspicious(lines, count):
+    """Return {video_id: its `count` faces with the lowest P(real), the lowest first}, in the order of the ids."""
+    lines = sorted(lines, key=lambda line: (line["video_id"], line["score"], line["file"]))
+    return {video_id: list(group)[:count] for video_id, group in groupby(lines, key=lambda line: line["video_id"])}
+
+
+def read_crops(job):
+    """Return the uint8 BGR crops of a job; raises InputError."""
+    if not is_our_folder(job.folder, FRAMES_RECORD):
+        raise InputError(f"has no frames in {job.folder}; name the place with --videos-dir or --frames-dir")
+    if job.target_dir.exists() and not is_our_folder(job.target_dir, EXPLAINED_RECORD):
+        raise InputError(f"its overlays belong in {job.target_dir}, which is a file or folder of your own; rename it")
+    paths = [job.folder / job.face_kind / face["file"] for face in job.faces]
+    crops = [read_image(path) for path in paths]
+    for path, crop in zip(paths, crops, strict=True):
+        if crop is None:
+            raise InputError(f"{path} is not readable")
+    return crops
+
+
+def write_explained(job, crops, heats, scores, slope):
+    """Write the overlays of one video and their record. Raises InputError if the scores are not those of the predictions."""
+    import cv2
+
+    for face, score in zip(job.faces, scores, strict=True):
+        if abs(face["score"] - score) > SAME_SCORE:
+            raise InputError(
+                f"{face['file']} now has the score {score:.3f}, but {face['score']:.3f} in the predictions: other weights "
+                "made them, or of other faces; run 03a_load_model.py"
+            )
+    shares = [colour_share(heat, slope) for heat in heats]
+    listed = [
+        {**{name: face.get(name) for name in ("file", "frame", "person", "score")}, "peak": round(float(share.max()), 3)}
+        for face, share in zip(job.faces, shares, strict=True)
+    ]  # fmt: skip
+    record = {
+        "video_id": job.faces[0]["video_id"], "made_from": job.made_from(), "model_digest": job.settings["model_digest"],
+        "method": METHOD, "layer": LAYER, "score": "P(real): 1 real, 0 fake", "peak": "of full colour",
+        "how_to_read": HOW_TO_READ, "faces": listed,
+    }  # fmt: skip
+    with new_directory(job.target_dir) as folder:
+        for face, crop, share in zip(job.faces, crops, shares, strict=True):
+            (folder / face["file"]).write_bytes(cv2.imencode(".png", draw_overlay(crop, share))[1])
+        write_json(folder / EXPLAINED_RECORD, record)
+
+
+def explain_jobs(jobs, model, input_size, calibration):
+    """Write the overlays of every job, several videos per batch; yield (job, None or InputError)."""
+    explain = build_explainer(model)
+    size = max(1, min(BATCH, BATCH_PIXELS // input_size**2))
+    waiting = []  # (job, crops) of the batch that is being filled
+
+    def flush():
+        faces_rgb = np.stack([to_square(crop, input_size) for _, crops in waiting for crop in crops])
+        parts = [explain(normalise(faces_rgb[start : start + size])) for start in range(0, len(faces_rgb), size)]
+        heats, scores = (np.concatenate(found) for found in zip(*parts, strict=True))
+        scores, start = calibrate(scores, calibration), 0
+        for job, crops in waiting:
+            end = start + len(crops)
+            try:
+                write_explained(job, crops, heats[start:end], scores[start:end], calibration["a"])
+                yield job, None
+            except InputError as error:
+                yield job, error
+            start = end
+        waiting.clear()
+
+    for job in jobs:
+        try:
+            waiting.append((job, read_crops(job)))
+        except InputError as error:
+            yield job, error
+        if sum(len(crops) for _, crops in waiting) >= size:
+            yield from flush()
+    if waiting:
+        yield from flush()
+
+
+def build_parser():
+    parser = make_parser(__doc__)
+    add_path(parser, "videos_dir")
+    add_frames_dir(parser)
+    add_path(parser, "predictions")
+    add_path(parser, "checkpoint_dir")
+    parser.add_argument("--weights", metavar="PATH", help="an .h5 file with its .json (default: the checkpoint's)")
+    parser.add_argument(
+        "--faces-per-video",
+        type=positive,
+        default=3,
+        metavar="N",
+        help="the most suspicious ones (default: %(default)s)",
+    )
+    parser.add_argument("--limit", type=positive, metavar="N", help="try the first N videos only")
+    parser.add_argument("--force", action="store_true", help="redo what is complete")
+    return parser
+
+
+def main(argv=None):
+    args, started = build_parser().parse_args(argv), time.monotonic()
+    predictions = locate(args, "predictions")
+    weights_path = Path(args.weights) if args.weights else locate(args, "checkpoint_dir") / BEST_MODEL
+    require(predictions, "it would hold the scores of the faces", "03_train_cnn.py or 03a_load_model.py")
+    if not args.weights:
+        require(weights_path, "it would hold the trained weights", "03_train_cnn.py")
+    done, failed = 0, []
+    try:
+        record = read_model_record(weights_path)
+        settings = {
+            "model_digest": digest(weights_path), "calibration": read_parameters(record, "faces"), "method": METHOD,
+            "layer": LAYER, "full_colour": FULL_COLOUR, "faces_per_video": args.faces_per_video,
+        }  # fmt: skip
+        chosen = most_suspicious(read_predictions(predictions), args.faces_per_video)
+        frames_dir = frames_dir_of(args)
+        jobs = [Job(frames_dir / name, chosen[name], record["faces"], settings) for name in list(chosen)[: args.limit]]
+        todo = [job for job in jobs if args.force or not job.is_complete()]
+        results = (
+            explain_jobs(todo, load_model(weights_path)[0], record["input_size"], settings["calibration"])
+            if todo
+            else ()
+        )
+        for job, error in progress(results, len(todo), STAGE, "videos"):
+            if error:
+                failed.append((job.folder, error))
+            else:
+                done += len(job.faces)
+    except (InputError, OutputError) as error:
+        stop(str(error))
+    list_messages(STAGE, "failed", failed)
+    say(
+        f"{STAGE}: {len(jobs)} videos, {done} faces explained, {len(jobs) - len(todo)} videos were complete, "
+        f"{len(failed)} failed, {time.monotonic() - started:.0f} s"
+    )
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
