@@ -15,16 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from common.cli import add_frames_dir, add_path, add_work_options, make_parser, positive, require_videos_dir, stop
-from common.constants import FRAMES_PER_VIDEO, MAX_PHOTO_PIXELS, MAX_PIXELS, MAX_SIDE_PX
+from common.constants import FRAMES_PER_VIDEO, MAX_PHOTO_PIXELS, MAX_SIDE_PX
 from common.paths import FRAMES_RECORD, Source, data_root, frames_dir_of, list_frame_dirs, list_sources, share_of
 from common.records import InputError, is_our_folder, new_directory, read_json, source_stamp, write_json
 from common.runner import work_through
+from common.video import check_size, decode, demux, open_video, to_picture
 
 STAGE = "00"
 TIMEOUT_S = 600  # per video
-# Only containers that carry their own pictures: no playlists, no image sequences, nothing that opens another file.
-CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm"
-OPEN_OPTIONS = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file", "enable_drefs": "0"}
 
 
 def choose_frames(times_s, count=FRAMES_PER_VIDEO):
@@ -72,52 +70,6 @@ def saved_size(width, height, max_side):
     """Return (width, height) shrunk so that the longer side is at most `max_side`, and the scale; never enlarged."""
     scale = min(1.0, max_side / max(width, height))
     return max(1, round(width * scale)), max(1, round(height * scale)), scale
-
-
-def check_size(width, height, max_pixels=MAX_PIXELS):
-    """Raise InputError for dimensions that no real picture has."""
-    if width < 1 or height < 1 or width * height > max_pixels:
-        raise InputError(f"claims to be {width}x{height} pixels; not a usable picture")
-
-
-def open_video(path):
-    """Open a local video file with PyAV: one thread, listed containers only. Raises InputError."""
-    import av
-
-    try:
-        container = av.open(os.path.abspath(path), options=OPEN_OPTIONS, metadata_errors="replace")
-    except av.FFmpegError as error:
-        raise InputError(f"is not a readable video ({error.strerror})") from error
-    if not container.streams.video:
-        container.close()
-        raise InputError("has no video stream")
-    stream = container.streams.best("video")  # not a cover picture
-    stream.codec_context.thread_type = "NONE"
-    stream.codec_context.thread_count = 1
-    check_size(stream.codec_context.width, stream.codec_context.height)
-    return container, stream
-
-
-def demux(container, stream):
-    """Yield the stream's packets up to the end or to where the file is damaged."""
-    import av
-
-    try:
-        for packet in container.demux(stream):
-            if packet.size:
-                yield packet
-    except av.FFmpegError:
-        return
-
-
-def decode(context, packet):
-    """Return the frames that one packet (None: the end) completes; a damaged packet gives none."""
-    import av
-
-    try:
-        return context.decode(packet)
-    except (av.FFmpegError, EOFError):
-        return []
 
 
 def read_planned(path, packets, wanted_pts):
@@ -212,19 +164,6 @@ def read_video(path, count, max_side):
         shown = shown[::-1]
     facts = {"fps": fps, "length_s": round(length_s, 3), "frames_total": total, "warnings": warnings}
     return pictures, times_s, shown, facts
-
-
-def to_picture(frame, width, height):
-    """Return a decoded frame as uint8 BGR, converted and shrunk in one pass, then turned upright (or mirrored)."""
-    picture = frame.reformat(width=width, height=height, format="bgr24", interpolation="AREA").to_ndarray()
-    matrix = frame.side_data.get("DISPLAYMATRIX")
-    if matrix is None:
-        return picture
-    # (x, y) is shown at (a x + c y, b x + d y): ISO/IEC 14496-12, 8.3.2
-    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5]
-    if abs(b) > abs(a):
-        picture, a, d = picture.swapaxes(0, 1), c, b
-    return np.ascontiguousarray(picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
 
 
 def read_photo(path, max_side):

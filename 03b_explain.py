@@ -29,8 +29,8 @@ from common.runner import list_messages, progress
 
 STAGE = "03b"
 HOW_TO_READ = (
-    "Colour marks the places that moved the network most towards FAKE, the lighter the more; where all is grey, none moved it much. "
-    "It says where the network found something, not what, nor whether it is right: no proof of an alteration, and not its outline."
+    "Colour marks the places that moved the network most towards FAKE, the lighter the more; in a grey face, none did much. "
+    "It says where the network found something, not what, nor whether it is right: no proof of an alteration, nor its outline."
 )
 METHOD = "HiResCAM (Draelos & Carin, 2020) of the logit of FAKE = 1 - P(real)"
 LAYER = "block6a_expand_activation"  # the last one at a 16th of the input's size, in B0 to B7
@@ -48,15 +48,16 @@ SAME_SCORE = 0.05  # mixed precision moves scores by a hundredth; other weights 
 def build_explainer(model, layer_name=LAYER, average=False):
     """Return a function of normalised faces (n, size, size, 3): their (heat (n, rows, columns) >= 0, scores (n,)).
 
-    Heat is in logits of FAKE per cell; added up over the cells, with what speaks for REAL, it is what the layer's activations bring
-    to the logit, to first order. `average` the gradient over the picture, and it is Grad-CAM.
+    Heat is in logits of FAKE per cell; added up over the cells, with what speaks for REAL, it is what the layer's activations
+    bring to the logit, to first order. `average` the gradient over the picture, and it is Grad-CAM.
     """
     keras, _ = load_keras()
     import tensorflow as tf
 
     network, (*hidden, last) = backbone_of(model), model.layers[2:]
     layer = network.get_layer(layer_name)
-    before, after = keras.Model(network.inputs, layer.output), keras.Model(layer.output, network.output)
+    before = keras.Model(network.inputs, layer.output)
+    after = keras.Model(layer.output, network.output) if layer is not network.layers[-1] else keras.layers.Identity()
 
     def explain(faces):
         activation = before(faces, training=False)
@@ -135,8 +136,8 @@ def read_predictions(path):
         names = [name for line in lines for name in (line["file"], line["video_id"])]
         if any(name in ("", ".", "..") or "/" in name or "\\" in name for name in names):
             raise ValueError("a name leaves its folder")
-        if not all(isinstance(line["score"], float) for line in lines):
-            raise ValueError("a score is no number")
+        if not all(0 <= line["score"] <= 1 for line in lines):
+            raise ValueError("a score is not 0 to 1")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} does not hold predictions ({type(error).__name__}: {error})") from error
     return lines

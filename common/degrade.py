@@ -1,6 +1,10 @@
-"""What cameras and the internet do to a face, at a given strength: all functions take and give uint8 RGB (h, w, 3)."""
+"""What cameras and the internet do to a face, at a given strength: functions take and give uint8 RGB (h, w, 3).
+
+The last one is for the frames of a whole video, which are BGR as they come from `common.video`.
+"""
 
 from fractions import Fraction
+from itertools import chain
 
 import numpy as np
 
@@ -73,3 +77,27 @@ def compress_h264(face_rgb, crf):
     compressed = face_rgb.copy()
     compressed[:height, :width] = decoded[0].to_ndarray(format="rgb24")
     return compressed
+
+
+def recompress(pictures, crf, preset="veryfast"):
+    """Yield (number, decoded PyAV frame) of uint8 BGR pictures of one size, in order, as a video of x264's quality `crf`.
+
+    An odd last row or column is left out.
+    """
+    import av
+
+    encoder, decoder = None, av.CodecContext.create("h264", "r")
+    for number, picture in enumerate(pictures):
+        height, width = (side // 2 * 2 for side in picture.shape[:2])
+        if encoder is None:
+            encoder = av.CodecContext.create("libx264", "w")
+            encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
+            encoder.time_base, encoder.framerate = Fraction(1, 25), 25
+            encoder.options = {"crf": str(crf), "preset": preset}
+            encoder.thread_count = decoder.thread_count = 1
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture[:height, :width]), format="bgr24")
+        frame.pts, frame.time_base = number, encoder.time_base
+        for packet in encoder.encode(frame):
+            yield from ((decoded.pts, decoded) for decoded in decoder.decode(packet))
+    for packet in chain(encoder.encode(None) if encoder else (), (None,)):
+        yield from ((decoded.pts, decoded) for decoded in decoder.decode(packet))

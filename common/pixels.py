@@ -69,15 +69,16 @@ def new_faces(count, size, scratch_dir=None):
         return np.memmap(file, np.uint8, "w+", shape=shape)
 
 
-def load_faces(paths, size, scratch_dir=None, sides_px=None):
+def load_faces(paths, size, scratch_dir=None, sides_px=None, read=read_image):
     """Return (uint8 RGB array (n, size, size, 3), list of unreadable paths); an unreadable face is left black.
 
-    `sides_px`, an array (n, 2), receives the width and height that each face has in its file.
+    `sides_px`, an array (n, 2), receives the width and height that each face has in its file. `read` gives the BGR picture of a
+    path, or None.
     """
     faces_rgb = new_faces(len(paths), size, scratch_dir)
 
     def load(index):
-        face_bgr = read_image(paths[index])
+        face_bgr = read(paths[index])
         if face_bgr is None:
             return index
         faces_rgb[index] = to_square(face_bgr, size)

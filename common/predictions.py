@@ -11,7 +11,7 @@ from common.calibration import UNCHANGED, calibrate
 from common.constants import FAKE, SPLITS
 from common.model import load_keras
 from common.paths import SPLIT_TABLE
-from common.pixels import load_faces
+from common.pixels import load_faces, read_image
 from common.records import write_atomic
 from common.runner import progress
 
@@ -36,10 +36,10 @@ def read_split(split_dir):
     return parts
 
 
-def score_faces(model, paths, input_size, stage, calibration=UNCHANGED):
+def score_faces(model, paths, input_size, stage, calibration=UNCHANGED, read=read_image):
     """Return the score P(real) of every face file, in order; None for a file that cannot be read.
 
-    `calibration`: {"a", "b"} of `common.calibration`.
+    `calibration`: {"a", "b"} of `common.calibration`. `read` gives the BGR picture of a path, or None.
     """
     if not paths:
         return []
@@ -49,7 +49,7 @@ def score_faces(model, paths, input_size, stage, calibration=UNCHANGED):
     unreadable = set()
 
     def load(step):
-        faces_rgb, lost = load_faces(batches[step], input_size)
+        faces_rgb, lost = load_faces(batches[step], input_size, read=read)
         unreadable.update(lost)
         return faces_rgb, np.zeros(len(faces_rgb))  # labels, which nobody looks at
 

@@ -4,9 +4,9 @@ Reads   split_dataset/ (the real faces of a part) and weights with their .json  
 Writes  nothing; prints a table
 Rerun   measures again, the same for the same seed
 
-Each face is blended with itself, left or right of the line from between the eyes to between the corners of the mouth, by the toss of a
-coin. A map is right if its mean is higher in the altered half: one half of the time by chance, whatever the face. Intervals are
-over the faces, each of which is drawn --draws times. Choose a way on --split val, report it on --split test.
+Each face is blended with itself, left or right of the line from between the eyes to between the corners of the mouth, by the toss
+of a coin. A map is right if its mean is higher in the altered half: one half of the time by chance, whatever the face. Intervals
+are over the faces, each of which is drawn --draws times. Choose a way on --split val, report it on --split test.
 """
 
 import importlib

@@ -1,0 +1,310 @@
+"""Score the test faces again after what cameras and the internet do to them: how much can the verdicts be trusted then?
+
+Reads   split_dataset/ (its test faces), the weights, and for H.264 the videos, their frames.json and faces.json   (02, 03)
+Writes  robustness.csv and Robustness.png; robustness_scores.json, the scores behind them
+Rerun   goes on after the last complete strength; only draws again if all are complete and nothing has changed
+
+score = P(real): 1 real, 0 fake. Each crop is damaged as it was saved, before it is resized for the network. For H.264 the whole
+video is encoded again with x264 and its frames are taken anew, at the same moments and cropped with the boxes that 01a found in
+the undamaged video, so that only the compression differs. The row "none" of a kind is of the same faces, undamaged.
+"""
+
+import importlib
+import sys
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from common import degrade
+from common.calibration import read_parameters, video_means
+from common.cli import add_frames_dir, add_path, add_seed, make_parser, positive, require, say, stop, usable_cpus
+from common.constants import FAKE, PHOTO_SUFFIXES, REAL
+from common.metrics import MIN_GROUPS, describe
+from common.model import load_model
+from common.paths import BEST_MODEL, FACES_RECORD, FRAMES_RECORD, SPLIT_RECORD, digest, frames_dir_of, locate
+from common.pixels import read_image, to_square
+from common.plots import BLUE, ORANGE, new_figure, save_figure
+from common.predictions import score_faces
+from common.records import InputError, OutputError, read_json, write_csv, write_json
+from common.runner import list_messages, progress, run_in_workers
+from common.video import shown_frames, to_picture
+
+STAGE = "03c"
+NONE, H264 = "none", "h264"
+DARK_NOISE_SIGMA = 3.0  # grey levels of the sensor's noise, whatever light is left
+TIMEOUT_S = 600  # per video and strength
+TIME_ROUNDING_S = 0.0006  # frames.json holds milliseconds
+KINDS = {  # kind: (label with unit, strengths from weak to strong, what is done to uint8 RGB (h, w, 3))
+    "jpeg": ("JPEG: quality", (90, 70, 50, 30), lambda face, quality, rng: degrade.compress_jpeg(face, quality)),
+    "downscale": ("shrunk, enlarged again:\nfactor", (2, 4), lambda face, factor, rng: degrade.shrink(face, 1 / factor)),
+    "blur": (
+        "blur: sigma\n(% of the crop's width)", (0.5, 1, 2),
+        lambda face, percent, rng: degrade.defocus(face, percent / 100 * face.shape[1]),
+    ),
+    "noise": ("noise: sigma\n(grey levels)", (5, 10, 20), degrade.add_noise),
+    "dark": (
+        "darkness: light left\n(share, with noise)", (0.5, 0.25, 0.1),
+        lambda face, light, rng: degrade.darken(face, light, DARK_NOISE_SIGMA, 1, rng),
+    ),
+    H264: ("video as H.264: CRF", (23, 32, 40), None),
+}  # fmt: skip
+MEASURED = ("roc_auc", "log_loss", "accuracy")
+COLUMNS = ("kind", "strength", "faces", "videos", "groups") + tuple(
+    f"{of}{name}{end}" for of in ("", "video_") for name in MEASURED for end in ("", "_low", "_high")
+)
+
+
+@dataclass(frozen=True)
+class Recompression:
+    """One video to encode again, and the faces to cut out of it."""
+
+    path: Path  # the video
+    folder: Path  # its frames
+    files: frozenset  # names of the crops that are wanted
+    crf: int
+    input_size: int
+
+
+def crops_after(job):
+    """Return {name of the crop: uint8 BGR (size, size, 3)} of a video that was compressed again. Raises InputError."""
+    record, faces = read_json(job.folder / FRAMES_RECORD), read_json(job.folder / "faces" / FACES_RECORD)
+    if not record or not faces:
+        raise InputError(f"{job.folder} has no {FRAMES_RECORD} or no faces/{FACES_RECORD}; run 00 and 01a")
+    wanted = [face for face in faces["faces"] if face["file"] in job.files]
+    moments = sorted({(face["frame_s"], face["frame"]) for face in wanted})
+    size = [round(side * record["scale"]) for side in (record["width"], record["height"])]
+    numbers = {}  # of the frame in the stream: of the saved frame
+
+    def pictures():
+        for number, (time_s, picture) in enumerate(shown_frames(job.path)):
+            if len(numbers) < len(moments) and time_s >= moments[len(numbers)][0] - TIME_ROUNDING_S:
+                numbers[number] = moments[len(numbers)][1]
+            yield picture
+            if len(numbers) == len(moments):
+                return
+
+    crops = {}
+    for number, frame in degrade.recompress(pictures(), job.crf):
+        if number not in numbers:
+            continue
+        picture = to_picture(frame, *size)
+        for face in wanted:
+            if face["frame"] == numbers[number]:
+                x, y, w, h = face["crop_xywh"]
+                crops[face["file"]] = to_square(picture[y : y + h, x : x + w], job.input_size)[..., ::-1]
+    if crops.keys() != job.files:
+        raise InputError(
+            f"only {len(crops)} of its {len(job.files)} faces were found again; the video or its frames changed"
+        )
+    return crops
+
+
+def damaged_reader(step, strength, seed):
+    """Return a function that reads the crop of a path and damages it, always alike for one seed; None if it is not readable."""
+
+    def read(path):
+        face_bgr = read_image(path)
+        if face_bgr is None:
+            return None
+        rng = np.random.default_rng((seed, int(digest(path.name.encode())[:8], 16)))
+        return np.ascontiguousarray(step(np.ascontiguousarray(face_bgr[..., ::-1]), strength, rng)[..., ::-1])
+
+    return read
+
+
+def measure(rows, scores, seed):
+    """Return the metrics of the faces in `scores` ({file: score}), and of their videos (means), as a row of robustness.csv."""
+    rows = [row for row in rows if row["file"] in scores]
+    found = np.array([scores[row["file"]] for row in rows])
+    labels, groups, ids = (np.array([row[name] for row in rows]) for name in ("label", "group", "video_id"))
+    _, first = np.unique(ids, return_index=True)
+    result = {"faces": len(rows), "videos": len(first), "groups": len(set(groups))}
+    if not rows:
+        return result
+    of_videos = describe(*video_means(labels, found, ids), groups[first], seed, rows_are_videos=True)
+    for prefix, metrics in (("", describe(labels, found, groups, seed)), ("video_", of_videos)):
+        for name in MEASURED:
+            entry = metrics.get(name, {"value": None, "interval": None})
+            low, high = entry["interval"] or (None, None)
+            result |= {f"{prefix}{name}": entry["value"], f"{prefix}{name}_low": low, f"{prefix}{name}_high": high}
+    return result
+
+
+def draw(path, table):
+    """Write Robustness.png: ROC AUC and log loss per face (rows) by kind and strength (columns), with 95 % intervals."""
+    kinds = list(dict.fromkeys(row["kind"] for row in table))
+    figure, axes = new_figure(2.3 * len(kinds) + 1.2, 6.4)
+    axes.remove()
+    grid = figure.subplots(2, len(kinds), sharey="row", squeeze=False)
+    lines = (
+        ("roc_auc", "ROC AUC per face", 0.5, BLUE, "o"),
+        ("log_loss", "log loss per face (nats)", np.log(2), ORANGE, "s"),
+    )
+    for column, kind in enumerate(kinds):
+        rows = [row for row in table if row["kind"] == kind]
+        places = np.arange(len(rows))
+        for axes, (name, label, chance, colour, marker) in zip(grid[:, column], lines, strict=True):
+            values, lows, highs = (
+                np.array([row[key] if row.get(key) is not None else np.nan for row in rows], float)
+                for key in (name, f"{name}_low", f"{name}_high")
+            )
+            axes.plot(places, values, marker + "-", color=colour)
+            axes.vlines(places, lows, highs, color=colour, linewidth=1.5)
+            axes.axhline(chance, color="0.4", linestyle=":")
+            axes.set_xticks(places, [str(row["strength"]) for row in rows])
+            axes.set_xlim(-0.5, len(rows) - 0.5)
+            axes.grid(alpha=0.3)
+            if column == 0:
+                axes.set_ylabel(label)
+        grid[1, column].set_xlabel(KINDS[kind][0])
+    counts = max((row["faces"], row["videos"], row["groups"]) for row in table)
+    intervals = (
+        "vertical lines: 95 % intervals over groups" if counts[2] >= MIN_GROUPS else "too few groups for intervals"
+    )
+    figure.suptitle(
+        "Test faces after damage, stronger from left to right; score = P(real): 1 real, 0 fake\n"
+        f"{counts[0]} faces of {counts[1]} videos, {counts[2]} groups; {intervals}; dotted: always answering 0.5"
+    )
+    save_figure(figure, path)
+
+
+def recompressed_scores(jobs, score):
+    """Return ({file: score}, [(path, reason)]) of videos compressed again, each in a worker process."""
+    scores, failed = {}, []
+    results = run_in_workers(crops_after, jobs, min(len(jobs), len(usable_cpus())), TIMEOUT_S) if jobs else ()
+    for job, crops in progress(results, len(jobs), STAGE, "videos"):
+        if isinstance(crops, InputError):
+            failed.append((job.path, str(crops)))
+        else:
+            names = sorted(crops)
+            scores |= zip(names, score(names, crops.get), strict=True)
+    return scores, failed
+
+
+def damaged_scores(paths, read, score):
+    """Return ({file: score}, [(path, reason)]) of the crops of `paths`, {file: path}, as `read` gives them."""
+    found = dict(zip(paths, score(list(paths.values()), read), strict=True))
+    lost = [
+        (paths[file], "is not readable; run 02_prepare_dataset.py --force") for file in paths if found[file] is None
+    ]
+    return {file: value for file, value in found.items() if value is not None}, lost
+
+
+def videos_of(rows, videos_dir, frames_dir, crf, input_size):
+    """Return a Recompression per video; photos are none."""
+    files = defaultdict(set)
+    for row in rows:
+        if not row["filename"].lower().endswith(PHOTO_SUFFIXES):
+            files[row["video_id"], row["filename"]].add(row["file"])
+    root = videos_dir.parent if videos_dir.is_file() else videos_dir
+    return [
+        Recompression(root / filename, frames_dir / video_id, frozenset(names), crf, input_size)
+        for (video_id, filename), names in sorted(files.items())
+    ]
+
+
+def score_all(args, rows, kinds, model, record, scores_path, made_from):
+    """Yield (kind, strength, {file: score}, [(path, reason)]), the undamaged faces first.
+
+    What is complete is kept in `scores_path` after every strength, so that a run that was killed goes on there.
+    """
+    calibration, size = read_parameters(record, "faces"), record["input_size"]
+    kept = read_json(scores_path) or {}
+    complete = kept["scores"] if kept.get("made_from") == made_from and not args.force else {}
+    paths = {row["file"]: row["path"] for row in rows}
+
+    def score(names, read):
+        return score_faces(model, names, size, STAGE, calibration, read=read)
+
+    strengths = [(NONE, NONE)] + [(kind, strength) for kind in kinds for strength in KINDS[kind][1]]
+    for kind, strength in progress(strengths, len(strengths), STAGE, "strengths"):
+        name, lost = f"{kind} {strength}", []
+        scores = complete.get(name)
+        if scores is None:
+            if kind == H264:
+                jobs = videos_of(rows, locate(args, "videos_dir"), frames_dir_of(args), strength, size)
+                scores, lost = recompressed_scores(jobs, score)
+            else:
+                read = read_image if kind == NONE else damaged_reader(KINDS[kind][2], strength, args.seed)
+                scores, lost = damaged_scores(paths, read, score)
+            if not lost:  # what failed is tried again by the next run
+                complete[name] = scores
+                write_json(scores_path, {"made_from": made_from, "scores": complete})
+        yield kind, strength, scores, lost
+
+
+def make_table(results, rows, seed):
+    """Return (rows of robustness.csv, [(path, reason)]) from what `score_all` yields; a line is printed for each."""
+    table, failed, undamaged = [], {}, {}
+    for kind, strength, scores, lost in results:
+        failed |= dict(lost)
+        if kind == NONE:
+            undamaged = scores
+            continue
+        if not any(row["kind"] == kind for row in table):
+            same = {file: undamaged[file] for file in scores if file in undamaged}
+            table.append({"kind": kind, "strength": NONE, **measure(rows, same, seed)})
+        table.append({"kind": kind, "strength": strength, **measure(rows, scores, seed)})
+        found = [
+            f"{name.replace('_', ' ')} {table[-1][name]:.3f}" for name in MEASURED if table[-1].get(name) is not None
+        ]
+        say(f"{STAGE}: {kind} {strength}: {table[-1]['faces']} faces: {', '.join(found)}")
+    return table, sorted(failed.items())
+
+
+def build_parser():
+    parser = make_parser(__doc__)
+    add_path(parser, "videos_dir")
+    add_frames_dir(parser)
+    add_path(parser, "split_dir")
+    add_path(parser, "checkpoint_dir")
+    add_path(parser, "output_dir")
+    parser.add_argument("--weights", metavar="PATH", help="an .h5 file with its .json (default: the checkpoint's)")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="of damage (default: all)")
+    parser.add_argument("--limit", type=positive, metavar="N", help="try the first N videos only")
+    parser.add_argument("--force", action="store_true", help="redo what is complete")
+    add_seed(parser)
+    return parser
+
+
+def main(argv=None):
+    args, started = build_parser().parse_args(argv), time.monotonic()
+    load = importlib.import_module("03a_load_model")
+    weights_path = Path(args.weights) if args.weights else locate(args, "checkpoint_dir") / BEST_MODEL
+    if not args.weights:
+        require(weights_path, "it would hold the trained weights", "03_train_cnn.py")
+    split_dir, output_dir = locate(args, "split_dir"), locate(args, "output_dir")
+    rows, _, face_kind = load.test_faces(split_dir, args.limit)
+    if {row["label"] for row in rows} != {FAKE, REAL}:
+        stop(f"the test faces in {split_dir} are not of both classes: nothing to compare (--limit may be too small)")
+    kinds = [kind for kind in KINDS if kind in args.kinds and (kind != H264 or face_kind == "faces")]
+    if face_kind != "faces" and H264 in args.kinds:
+        if not kinds:
+            stop("frames taken anew have no landmarks drawn in, so that of the --kinds nothing is left")
+        say(f"{STAGE}: no H.264 rows: frames taken anew have no landmarks drawn in")
+    try:
+        model, record = load_model(weights_path)
+        load.check_faces(record, face_kind, weights_path)
+        made_from = {
+            "weights_digest": digest(weights_path), "calibration": read_parameters(record, "faces"), "seed": args.seed,
+            "data_digest": digest(split_dir / SPLIT_RECORD), "limit": args.limit,
+        }  # fmt: skip
+        results = score_all(args, rows, kinds, model, record, output_dir / "robustness_scores.json", made_from)
+        table, failed = make_table(results, rows, args.seed)
+        write_csv(output_dir / "robustness.csv", COLUMNS, table)
+        draw(output_dir / "Robustness.png", table)
+    except (InputError, OutputError) as error:
+        stop(str(error))
+    list_messages(STAGE, "failed", failed)
+    counts = f"{len(rows)} test faces of {len({row['video_id'] for row in rows})} videos, {len(table)} rows"
+    say(
+        f"{STAGE}: {counts} in {output_dir / 'robustness.csv'}, {len(failed)} failed, {time.monotonic() - started:.0f} s"
+    )
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
