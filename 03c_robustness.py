@@ -136,7 +136,7 @@ def measure(rows, scores, seed):
 def draw(path, table):
     """Write Robustness.png: ROC AUC and log loss per face (rows) by kind and strength (columns), with 95 % intervals."""
     kinds = list(dict.fromkeys(row["kind"] for row in table))
-    figure, axes = new_figure(2.3 * len(kinds) + 1.2, 6.4)
+    figure, axes = new_figure(max(10, 2.3 * len(kinds) + 1.2), 6.4)  # the title needs 10 inches
     axes.remove()
     grid = figure.subplots(2, len(kinds), sharey="row", squeeze=False)
     lines = (

@@ -41,6 +41,8 @@ demo: $(READY)
 	run 01b_mark_landmarks.py; \
 	run 02_prepare_dataset.py; \
 	run 03_train_cnn.py --weights base --input-size $(DEMO_INPUT_SIZE) --epochs $(DEMO_EPOCHS); \
+	run 03b_explain.py; \
+	run 03c_robustness.py; \
 	run 04_mapreduce_video_preds.py; \
 	echo; cat demo/mapreduce_res.txt
 
@@ -56,6 +58,7 @@ train: $(READY)
 	run 01a_crop_faces_mtcnn.py --videos-dir "$$VIDEOS"; \
 	run 02_prepare_dataset.py --videos-dir "$$VIDEOS"; \
 	run 03_train_cnn.py; \
+	run 03b_explain.py --videos-dir "$$VIDEOS"; \
 	run 04_mapreduce_video_preds.py
 
 detect: $(READY)
