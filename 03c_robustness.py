@@ -2,7 +2,7 @@
 
 Reads   split_dataset/ (its test faces), the weights, and for H.264 the videos, their frames.json and faces.json   (02, 03)
 Writes  robustness.csv and Robustness.png; robustness_scores.json, the scores behind them
-Rerun   goes on after the last complete strength; only draws again if all are complete and nothing has changed
+Rerun   goes on after the last complete strength; only draws again if all are complete of the same weights and dataset
 
 score = P(real): 1 real, 0 fake. Each crop is damaged as it was saved, before it is resized for the network. For H.264 the whole
 video is encoded again with x264 and its frames are taken anew, at the same moments and cropped with the boxes that 01a found in
