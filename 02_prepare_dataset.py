@@ -5,6 +5,10 @@ Writes  prepared_dataset/{real,fake}/, split_dataset/{train,val,test}/{real,fake
 Rerun   does nothing if the faces, labels and options are the same; else the old dataset stays until the new one is complete
 
 Exit status 2 if a group is in two sets, or if a set lacks a class.
+
+--test-list: the test part of a published data set. Of the others, what shares an original with a listed video is left out. A list
+may divide a group that only the key `group` of metadata.json ties together, such as people who are in many videos; then the
+script says how many, and results on the test part are of people who were seen in training.
 """
 
 import json
@@ -13,8 +17,6 @@ import shutil
 import sys
 import time
 from collections import Counter, defaultdict
-from itertools import accumulate
-from statistics import median
 
 from common.cli import add_frames_dir, add_path, make_parser, positive, require, require_videos_dir, say, stop
 from common.constants import CLASS_NAMES, FACE_KINDS, FAKE, REAL, SPLITS
@@ -33,80 +35,32 @@ from common.paths import (
 )
 from common.records import InputError, OutputError, is_our_record, new_directory, read_json, write_csv, write_json
 from common.runner import list_messages, progress
+from common.splits import assign_splits, check_list, is_bystander, read_test_list, split_by_list
 
 STAGE = "02"
-CUTS_PERCENT = (80, 90)  # of the faces of the rarer class: training ends at the first, validation at the second
-UNUSUALLY_LARGE = 2  # times the median group; keeps groups of ordinary size divisible over small datasets
 COLUMNS = (
     "file", "video_id", "filename", "group", "person", "frame", "frame_s", "face_px", "landmarks", "confidence",
-    "label", "split", "digest",
+    "label", "split", "digest", "frame_px", "video_frames",
 )  # fmt: skip
-
-
-def split_groups(sizes):
-    """Return {group: split} for `sizes`, {group: faces of the rarer class}.
-
-    Groups go in alphabetical order, cut between two groups where 80 % and 90 % of the faces are nearest; validation and test
-    get at least one group each. A group is never divided. One larger than a part's share (10 % of the faces, and unusual: twice
-    the median group) goes to training.
-    """
-    total = sum(sizes.values())
-    usual = median([size for size in sizes.values() if size] or [0])
-    share = max(total * (100 - CUTS_PERCENT[1]) / 100, UNUSUALLY_LARGE * usual)
-    large = {group for group, size in sizes.items() if size > share}
-    divided = [group for group in sorted(sizes) if sizes[group] and group not in large]
-    if len(divided) < len(SPLITS) - bool(large):
-        return dict.fromkeys(sizes, "train")
-    reached = list(accumulate((sizes[group] for group in divided), initial=total - sum(sizes[g] for g in divided)))
-
-    def nearest_cut(percent, first, last):
-        return min(range(first, last + 1), key=lambda index: abs(100 * reached[index] - percent * total))
-
-    val = nearest_cut(CUTS_PERCENT[0], 0 if large else 1, len(divided) - 2)
-    test = nearest_cut(CUTS_PERCENT[1], val + 1, len(divided) - 1)
-    return {
-        group: "train" if group in large or group < divided[val] else "val" if group < divided[test] else "test"
-        for group in sizes
-    }
-
-
-def assign_splits(videos, real_only):
-    """Return {group: split} for videos with a label.
-
-    Bystanders do not count: they are left out of training and validation, and stay in test only because their video does.
-    Groups without a face of the rarer class follow the alphabet. Where that leaves a set without the other class (as folders
-    real/ and fake/ would), they are cut by themselves.
-    """
-    faces = Counter()
-    for video in videos:
-        faces[video.group, video.label] += sum(not is_bystander(face, video.entry) for face in video.faces)
-    groups = {video.group for video in videos}
-    totals = [sum(faces[group, label] for group in groups) for label in (FAKE, REAL)]
-    rarer, other = (FAKE, REAL) if totals[FAKE] <= totals[REAL] and not real_only else (REAL, FAKE)
-    splits = split_groups({group: faces[group, rarer] for group in groups})
-    if not real_only and {splits[group] for group in groups if faces[group, other]} != set(SPLITS):
-        splits |= split_groups({group: faces[group, other] for group in groups if not faces[group, rarer]})
-    return splits
+NOT_TRAINED_ON = ("frame_px", "video_frames")  # facts of the video, which the digest of the data leaves out
 
 
 def balance(rows):
     """Return the rows with equally many of each label: the last, alphabetically, of the larger class are left out.
 
-    So few videos of that class remain but each keeps its frames; at most one stays partial.
+    So few videos of that class remain but each keeps its frames; at most one stays partial, its `video_frames` lowered too.
     """
     counts = Counter(row["label"] for row in rows)
     room = dict.fromkeys(counts, min(counts[FAKE], counts[REAL]))
-    kept = []
+    kept, partial = [], set()
     for row in sorted(rows, key=lambda row: (row["video_id"], row["frame"], row["person"])):
         if room[row["label"]] > 0:
             room[row["label"]] -= 1
             kept.append(row)
-    return kept
-
-
-def is_bystander(face, entry):
-    """Tell whether a face of a fake video is another person than the one that metadata.json says was altered."""
-    return entry.label == FAKE and entry.altered_person is not None and face["person"] != entry.altered_person
+        else:
+            partial.add(row["video_id"])
+    frames = {name: len({row["frame"] for row in kept if row["video_id"] == name}) for name in partial}
+    return [{**row, "video_frames": frames.get(row["video_id"], row.get("video_frames"))} for row in kept]
 
 
 def keep_marked(videos):
@@ -137,7 +91,7 @@ def face_rows(videos, splits, face_kind):
                 "person": face["person"], "frame": face["frame"], "frame_s": face["frame_s"], "face_px": face["face_px"],
                 "landmarks": json.dumps([[round(x - left, 1), round(y - top, 1)] for x, y in face["landmarks"]]),
                 "confidence": face["confidence"], "label": video.label, "split": split,
-                "digest": face["digest"],
+                "digest": face["digest"], "frame_px": video.frame_px, "video_frames": video.frames,
             })  # fmt: skip
     return rows, paths
 
@@ -239,6 +193,11 @@ def build_parser():
     add_path(parser, "prepared_dir")
     add_path(parser, "split_dir")
     parser.add_argument("--faces", choices=FACE_KINDS, default="faces", help="which crops (default: %(default)s)")
+    parser.add_argument(
+        "--test-list",
+        metavar="FILE",
+        help="a published list of the test videos: a path per line, with 1 (real) or 0 before it or not",
+    )
     parser.add_argument("--real-only", action="store_true", help="real faces only, no balance; no labels are needed")
     parser.add_argument("--limit", type=positive, metavar="N", help="try the first N videos only")
     parser.add_argument("--force", action="store_true", help="build it again even if nothing has changed")
@@ -256,6 +215,13 @@ def main(argv=None):
         videos, problems = load_videos(videos_dir, frames_dir, data_root(args), STAGE, strict=args.real_only)
     except InputError as error:
         stop(f"{error}. Mend or remove it: with --real-only, the fakes that it names would count as real")
+    listed = {}
+    if args.test_list:
+        try:
+            listed = read_test_list(args.test_list, videos_dir)
+            problems += [(args.test_list, f"{video_id} is no video here") for video_id in check_list(listed, videos)]
+        except InputError as error:
+            stop(str(error))
     list_messages(STAGE, "failed", problems)
     videos = videos[: args.limit]
     if not any(video.faces for video in videos):
@@ -271,7 +237,10 @@ def main(argv=None):
         if not any(video.faces for video in videos):
             stop(f"no marked faces of the present faces below {frames_dir}. Run 01b_mark_landmarks.py first.")
 
-    splits = assign_splits(videos, args.real_only)
+    if listed:
+        videos, splits, notes = split_by_list(videos, listed, args.real_only)
+    else:
+        splits, notes = assign_splits(videos, args.real_only), []
     rows, paths = face_rows(videos, splits, args.faces)
     check_parts(rows, args.real_only)
     kept = (
@@ -285,8 +254,16 @@ def main(argv=None):
          "split": splits[video.group], "reason": "the altered person was not found" if video.faces else video.reason}
         for video in videos if video.video_id not in used
     ]  # fmt: skip
-    key = json.dumps([[row[column] for column in COLUMNS] for row in kept], sort_keys=True)
-    record = {"faces": args.faces, "real_only": args.real_only, "digest": digest(key.encode()), "faceless": faceless}
+    trained_on = [column for column in COLUMNS if column not in NOT_TRAINED_ON]
+    key = json.dumps([[row[column] for column in trained_on] for row in kept], sort_keys=True)
+    record = {
+        "columns": list(COLUMNS),
+        "faces": args.faces,
+        "real_only": args.real_only,
+        "notes": notes,
+        "digest": digest(key.encode()),
+        "faceless": faceless,
+    }
     if args.force or not is_complete(kept, record, split_dir, prepared_dir):
         try:
             write_dataset(
@@ -301,6 +278,8 @@ def main(argv=None):
     parts = [f"{split} {counts[split, REAL]} real + {counts[split, FAKE]} fake" for split in SPLITS]
     if left_out:
         say(f"{STAGE}: {left_out} videos without a label were left out")
+    for note in notes:
+        say(f"{STAGE}: warning: {note}")
     groups = len({row["group"] for row in kept})
     few = [f"{split} has {number}" for split in SPLITS[1:] if (number := groups_of(kept, split)) < MIN_GROUPS]
     if few:

@@ -10,6 +10,8 @@ First the new layers alone are trained, then everything (with random or base wei
 warms up, then falls along a cosine. The weights kept are those of the epoch with the highest validation accuracy, or with
 --keep last of the last epoch.
 
+The rule that makes one score of a video's faces (04 --aggregate auto) is chosen on the validation videos, never on the test.
+
 --self-blend P takes real faces blended with themselves as fakes for a share P of the pairs in each batch. With 1 and a dataset
 without fakes (02 --real-only), validation and test are such pairs too, one per real face, marked "self_blended".
 """
@@ -21,10 +23,12 @@ import sys
 import tempfile
 import time
 from contextlib import nullcontext
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
 
+from common.aggregation import CRITERION, choose_aggregate
 from common.batches import blended_pairs, load_part, plain_batches, without_fakes
 from common.calibration import calibrate, check_calibration, in_words, make_calibration
 from common.cli import add_path, add_seed, make_parser, positive, require, say, share, stop
@@ -39,7 +43,7 @@ from common.constants import (
     SELF_BLENDED_FACES,
     THRESHOLD,
 )
-from common.metrics import describe, format_metric
+from common.metrics import HEADLINE, describe, format_metric
 from common.model import (
     BASE_WEIGHTS,
     DOWNLOADS,
@@ -58,8 +62,10 @@ from common.plots import draw_confusion, draw_history
 from common.predictions import (
     BATCH,
     cannot_judge_line,
+    measured,
     prediction_line,
     read_split,
+    reason_of,
     score_faces,
     self_blended_row,
     write_predictions,
@@ -207,34 +213,50 @@ def score_rows(model, rows, args, scratch_dir):
         part = blended_pairs(load_part(rows, args.input_size, scratch_dir), args.seed, scratch_dir)
         rows = [{**row, "self_blended": "target"} for row in rows] + [self_blended_row(row) for row in rows]
         return rows, model.predict(plain_batches(part.faces_rgb, part.labels, BATCH), verbose=0)[:, 0]
-    scores = score_faces(model, [row["path"] for row in rows], args.input_size, STAGE)
+    measures = np.zeros((len(rows), 2))
+    scores = score_faces(model, [row["path"] for row in rows], args.input_size, STAGE, measures=measures)
     if None in scores:
         raise InputError(f"{rows[scores.index(None)]['path']} is not readable; {REDO_DATASET}")
-    return rows, np.array(scores)
+    return measured(rows, measures), np.array(scores)
+
+
+def columns_of(rows):
+    """Return (labels, video_ids, groups) of rows or prediction lines."""
+    return ([row[name] for row in rows] for name in ("label", "video_id", "group"))
 
 
 def write_results(model, training, dataset, parts, args, output_dir):
-    """Draw the plots, write the predictions of validation and test; return (metrics of both, calibration)."""
+    """Draw the plots, write the predictions of validation and test; return (metrics of both, calibration, aggregation).
+
+    Faces that cannot be judged are left out of all but the predictions, where they have a reason.
+    """
     history = training["history"]
     kept = kept_of(history, args.keep)["epoch"]
     draw_history(output_dir / "Loss.png", history, kept, "loss", "binary cross-entropy")
     draw_history(output_dir / "Accuracy.png", history, kept, "accuracy", "share of faces")
-    metrics, calibration = {}, None
+    metrics, calibration, aggregation = {}, None, None
     for split, file in (("val", VAL_PREDICTIONS), ("test", TEST_PREDICTIONS)):
         rows, scores = score_rows(model, parts[split], args, output_dir)
-        labels, video_ids, groups = ([row[name] for row in rows] for name in ("label", "video_id", "group"))
         if calibration is None:
+            usable = np.array([reason_of(row) is None for row in rows])
+            if len({row["label"] for row in compress(rows, usable)}) < 2:
+                usable[:] = True  # there is nothing else to calibrate by
+            labels, video_ids, groups = columns_of(compress(rows, usable))
             starting = {"calibration": training["starting_calibration"]}
-            calibration = make_calibration(labels, scores, video_ids, groups, starting)
+            calibration = make_calibration(labels, scores[usable], video_ids, groups, starting)
         scores = calibrate(scores, calibration["faces"]).tolist()
         lines = [prediction_line(row, score) for row, score in zip(rows, scores, strict=True)]
         faceless = [row for row in dataset["faceless"] if row["split"] == split]
         write_predictions(output_dir / file, lines + [cannot_judge_line(row, row["reason"]) for row in faceless])
+        aggregation = aggregation or choose_aggregate(lines, args.seed)
+        lines = [line for line in lines if line["score"] is not None]
+        labels, _, groups = columns_of(lines)
+        scores = [line["score"] for line in lines]
         metrics[f"{split}_faces"] = describe(labels, scores, groups, args.seed)
     predicted = [int(score >= THRESHOLD) for score in scores]
     title = "Test faces, score per face" + (", fakes self-blended" if without_fakes(parts["test"]) else "")
     draw_confusion(output_dir / "Confusion.png", labels, predicted, title, "faces")
-    return metrics, calibration
+    return metrics, calibration, aggregation
 
 
 def output_digests(output_dir):
@@ -243,12 +265,13 @@ def output_digests(output_dir):
     return {name: digest(path) if path.is_file() else None for name, path in paths.items()}
 
 
-def model_record(training, dataset, parts, metrics, calibration, args, output_dir):
+def model_record(training, dataset, parts, metrics, calibration, aggregation, args, output_dir):
     """Return what best_model.json says: everything needed to use the weights, and what they come from."""
     return {
         "backbone": args.backbone, "input_size": args.input_size, "pixels": PIXEL_PREPARATION,
         "class_names": CLASS_NAMES, "score": "P(real): 1 real, 0 fake", "threshold": THRESHOLD,
-        "margin": MARGIN, "faces": dataset["faces"], "aggregation": "mean",
+        "margin": MARGIN, "faces": dataset["faces"],
+        "aggregation": aggregation[0], "aggregation_choice": aggregation[1],
         **training, "calibration": calibration,
         "fakes": SELF_BLENDED_FACES if without_fakes(parts["test"]) else "fake videos",
         "kept_epoch": kept_of(training["history"], args.keep), "metrics": metrics, "data_digest": dataset["digest"],
@@ -339,10 +362,10 @@ def main(argv=None):
         else:
             model, training = train_or_go_on(args, asked, parts, state, state_path)
         history = training["history"]
-        metrics, calibration = write_results(model, training, dataset, parts, args, output_dir)
+        metrics, calibration, aggregation = write_results(model, training, dataset, parts, args, output_dir)
         write_csv(weights_path.with_name("history.csv"), HISTORY_COLUMNS, history)
         with writing():
-            record = model_record(training, dataset, parts, metrics, calibration, args, output_dir)
+            record = model_record(training, dataset, parts, metrics, calibration, aggregation, args, output_dir)
             save_model(model, weights_path, record)
             state_path.unlink(missing_ok=True)
     except (InputError, OutputError) as error:
@@ -350,8 +373,10 @@ def main(argv=None):
     except KeyboardInterrupt:
         stop("interrupted; run it again to go on after the last finished epoch")
     say(f"{STAGE}: calibration: {in_words(calibration)}")
-    for name, entry in metrics["test_faces"].items():
-        say(f"{STAGE}: test faces: {format_metric(name, entry)}")
+    say(f"{STAGE}: aggregation for 04 --aggregate auto: {aggregation[0]} ({aggregation[1]['note'] or CRITERION})")
+    for name in HEADLINE:
+        if name in metrics["test_faces"]:
+            say(f"{STAGE}: test faces: {format_metric(name, metrics['test_faces'][name])}")
     kept, duration_s = kept_of(history, args.keep)["epoch"], time.monotonic() - started
     say(f"{STAGE}: {len(history)} epochs, {args.keep} {kept}, {weights_path}, {duration_s:.0f} s")
     return 0

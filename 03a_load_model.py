@@ -5,6 +5,8 @@ Reads   tmp_checkpoint/best_model.h5 and best_model.json, or --weights; and eith
 Writes  cnn_preds_values.json, one face per line; with labels Confusion.png
 Rerun   scores again
 
+A face that is too small, too dark or too blurred to be judged has a reason instead of a score.
+
 The weights are loaded into a network that this project builds; a model file never brings code.
 """
 
@@ -13,11 +15,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+
 from common.calibration import read_parameters
 from common.cli import add_frames_dir, add_path, add_seed, make_parser, positive, require, require_videos_dir, say, stop
 from common.constants import FACE_KINDS, THRESHOLD
 from common.labels import load_videos
-from common.metrics import describe, format_metric
+from common.metrics import HEADLINE, describe, format_metric
 from common.model import load_model
 from common.paths import (
     BEST_MODEL,
@@ -31,7 +35,14 @@ from common.paths import (
     locate,
 )
 from common.plots import draw_confusion
-from common.predictions import cannot_judge_line, prediction_line, read_split, score_faces, write_predictions
+from common.predictions import (
+    cannot_judge_line,
+    measured,
+    prediction_line,
+    read_split,
+    score_faces,
+    write_predictions,
+)
 from common.records import InputError, OutputError, failures, read_json, writing
 from common.runner import list_messages
 
@@ -72,6 +83,7 @@ def faces_of_videos(videos, face_kind):
     rows, faceless = [], []
     for video in videos:
         shared = {"video_id": video.video_id, "filename": video.filename, "group": video.group, "label": video.label}
+        shared |= {"frame_px": video.frame_px, "video_frames": video.frames}
         if not video.faces:
             faceless.append({**shared, "reason": video.reason})
         for face in video.faces:
@@ -129,7 +141,7 @@ def report(lines, path, seed):
         return
     labels, scores, groups = ([line[name] for line in labelled] for name in ("label", "score", "group"))
     draw_confusion(path, labels, [int(score >= THRESHOLD) for score in scores], "Faces, score per face", "faces")
-    for name, entry in describe(labels, scores, groups, seed).items():
+    for name, entry in describe(labels, scores, groups, seed, names=HEADLINE).items():
         say(f"{STAGE}: faces: {format_metric(name, entry)}")
 
 
@@ -169,8 +181,9 @@ def main(argv=None):
         if args.videos_dir and face_kind == "marked_faces":
             check_marks(rows)
         calibration = read_parameters(record, "faces")
-        scores = score_faces(model, [row["path"] for row in rows], record["input_size"], STAGE, calibration)
-        lines, unreadable = lines_of(rows, scores, faceless, remedy)
+        measures = np.zeros((len(rows), 2))
+        scores = score_faces(model, [row["path"] for row in rows], record["input_size"], STAGE, calibration, measures)
+        lines, unreadable = lines_of(measured(rows, measures), scores, faceless, remedy)
         output_dir = locate(args, "output_dir")
         write_predictions(output_dir / TEST_PREDICTIONS, lines)
         report(lines, output_dir / "Confusion.png", args.seed)
@@ -178,9 +191,12 @@ def main(argv=None):
         stop(str(error))
     list_messages(STAGE, "failed", [(row["path"], f"is not readable; {remedy}") for row in unreadable])
     list_messages(STAGE, "warning", problems)  # metadata.json is needed by 02 only: no failure here
+    scored = [line for line in lines if line["score"] is not None]
+    videos, judged = (len({line["video_id"] for line in part}) for part in (lines, scored))
     say(
-        f"{STAGE}: {len({line['video_id'] for line in lines})} videos, {len(rows) - len(unreadable)} faces scored, "
-        f"{len(faceless)} videos without a usable face, {len(unreadable)} faces failed, {time.monotonic() - started:.0f} s"
+        f"{STAGE}: {videos} videos, {len(scored)} faces scored, {len(rows) - len(scored) - len(unreadable)} too small, dark or "
+        f"blurred, {videos - judged} videos without a usable face, {len(unreadable)} faces failed, "
+        f"{time.monotonic() - started:.0f} s"
     )
     return 1 if unreadable else 0
 

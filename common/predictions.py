@@ -12,11 +12,13 @@ from common.constants import FAKE, SPLITS
 from common.model import load_keras
 from common.paths import SPLIT_TABLE
 from common.pixels import load_faces, read_image
+from common.quality import why_unusable
 from common.records import write_atomic
 from common.runner import progress
 
 FIELDS = (
     "video_id", "filename", "group", "split", "frame", "frame_s", "person", "file", "confidence", "face_px", "label", "score",
+    "frame_px", "video_frames", "brightness", "sharpness",
 )  # fmt: skip
 SELF_BLENDED = " (self-blended)"  # added to the names of a video whose faces are blended with themselves
 BATCH = 64  # faces that the network gets at once, while the next ones are decoded
@@ -32,14 +34,16 @@ def read_split(split_dir):
         row |= {"label": int(row["label"]), "path": split_dir / row["file"], "file": Path(row["file"]).name}
         row |= {name: float(row[name]) for name in ("frame_s", "face_px", "confidence")}
         row |= {name: int(row[name]) for name in ("frame", "person")}
+        row |= {name: int(row[name]) if row.get(name) else None for name in ("frame_px", "video_frames")}
         parts[row["split"]].append(row)
     return parts
 
 
-def score_faces(model, paths, input_size, stage, calibration=UNCHANGED, read=read_image):
+def score_faces(model, paths, input_size, stage, calibration=UNCHANGED, measures=None, read=read_image):
     """Return the score P(real) of every face file, in order; None for a file that cannot be read.
 
-    `calibration`: {"a", "b"} of `common.calibration`. `read` gives the BGR picture of a path, or None.
+    `calibration`: {"a", "b"} of `common.calibration`. `measures`, an array (n, 2), receives brightness and sharpness. `read` gives
+    the BGR picture of a path, or None.
     """
     if not paths:
         return []
@@ -49,7 +53,8 @@ def score_faces(model, paths, input_size, stage, calibration=UNCHANGED, read=rea
     unreadable = set()
 
     def load(step):
-        faces_rgb, lost = load_faces(batches[step], input_size, read=read)
+        part = None if measures is None else measures[step * size : (step + 1) * size]
+        faces_rgb, lost = load_faces(batches[step], input_size, measures=part, read=read)
         unreadable.update(lost)
         return faces_rgb, np.zeros(len(faces_rgb))  # labels, which nobody looks at
 
@@ -66,13 +71,28 @@ def write_predictions(path, lines):
     write_atomic(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
 
+def measured(rows, measures):
+    """Return the rows with brightness and sharpness, from an array (n, 2) that `score_faces` has filled."""
+    return [
+        {**row, "brightness": round(float(brightness), 1), "sharpness": round(float(sharpness), 1)}
+        for row, (brightness, sharpness) in zip(rows, measures, strict=True)
+    ]
+
+
+def reason_of(row):
+    """Return why the face of a row cannot be judged, or None."""
+    return why_unusable(*(row.get(name) for name in ("face_px", "brightness", "sharpness")))
+
+
 def prediction_line(row, score):
-    """Return the line of one face (a dict with the other FIELDS).
+    """Return the line of one face (a dict with the other FIELDS). One that cannot be judged has a reason instead of a score.
 
     Half of a self-blended pair says which: "target", the face as it entered the blend, or "blend".
     """
     note = {"self_blended": row["self_blended"]} if row.get("self_blended") else {}
-    return {**{name: row.get(name) for name in FIELDS}, "score": score, **note}
+    reason = reason_of(row)
+    note |= {"reason": reason} if reason else {}
+    return {**{name: row.get(name) for name in FIELDS}, "score": None if reason else score, **note}
 
 
 def self_blended_row(row):

@@ -69,7 +69,7 @@ def write_split_dataset(data_dir, faces=FACES_PER_PART, faces_per_video=2, face_
                 write_picture(split_dir / file, picture)
                 rows.append({
                     "file": file, "video_id": video_id, "filename": f"{video_id}.mp4", "group": video_id, "person": 0,
-                    "frame": frame, "frame_s": 0.5 * frame, "face_px": 30.0, "landmarks": json.dumps(LANDMARKS),
+                    "frame": frame, "frame_s": 0.5 * frame, "face_px": 60.0, "landmarks": json.dumps(LANDMARKS),
                     "confidence": 0.99, "label": label, "split": split, "digest": digest(split_dir / file),
                 })  # fmt: skip
     write_csv(split_dir / SPLIT_TABLE, COLUMNS, rows)
@@ -92,7 +92,7 @@ def write_video_folder(frames_dir, video_id, label, faces=2, reason=None, face_k
         file = f"{video_id}-{frame:03}-00.png"
         write_picture(folder / face_kind / file, face_bgr(label, frame))
         records.append({
-            "file": file, "frame": frame, "frame_s": 0.5 * frame, "person": 0, "confidence": 0.99, "face_px": 30.0,
+            "file": file, "frame": frame, "frame_s": 0.5 * frame, "person": 0, "confidence": 0.99, "face_px": 60.0,
         })  # fmt: skip
     write_json(folder / "faces" / FACES_RECORD, {"faces": records, "reason": reason})
     return folder

@@ -17,6 +17,7 @@ import pytest
 from common.constants import CLASS_NAMES, FAKE, REAL, SPLITS
 from common.paths import digest, video_id_of
 from common.records import InputError
+from common.splits import split_groups
 from tests.trees import write_metadata, write_pairs, write_png, write_video
 
 prepare = importlib.import_module("02_prepare_dataset")
@@ -76,7 +77,7 @@ def check_dataset(data_dir, group_of):
 
 
 def counts_of(sizes):
-    splits = prepare.split_groups(sizes)
+    splits = split_groups(sizes)
     assert set(splits) == set(sizes)
     return [list(splits.values()).count(split) for split in SPLITS], splits
 
@@ -105,7 +106,7 @@ def test_small_sets_have_every_part_and_are_as_near_as_groups_allow(groups):
 
 @pytest.mark.parametrize("groups", [0, 1, 2])
 def test_too_few_groups_all_go_to_training(groups):
-    assert set(prepare.split_groups({f"g{index}": 5 for index in range(groups)}).values()) <= {"train"}
+    assert set(split_groups({f"g{index}": 5 for index in range(groups)}).values()) <= {"train"}
 
 
 def test_unusually_large_group_goes_to_training_and_counts_there():
@@ -119,7 +120,7 @@ def test_unusually_large_group_goes_to_training_and_counts_there():
 
 
 def test_large_group_and_two_others_still_make_three_sets():
-    assert prepare.split_groups({"a": 2, "b": 2, "c": 90}) == {"c": "train", "a": "val", "b": "test"}
+    assert split_groups({"a": 2, "b": 2, "c": 90}) == {"c": "train", "a": "val", "b": "test"}
 
 
 def test_groups_without_the_rarer_class_follow_the_alphabet():
@@ -181,7 +182,7 @@ def test_split_csv_describes_every_face_on_disk(tmp_path):
     rows = read_rows(tmp_path)
     assert tuple(rows[0]) == (
         "file", "video_id", "filename", "group", "person", "frame", "frame_s", "face_px", "landmarks", "confidence",
-        "label", "split", "digest",
+        "label", "split", "digest", "frame_px", "video_frames",
     )  # fmt: skip
     for row in rows:
         split, name, file = row["file"].split("/")
@@ -616,7 +617,7 @@ def test_leak_check_fires(tmp_path, capsys, monkeypatch):
     """A split that parts a group is found on disk, whatever the code before it believed."""
     write_pairs(tmp_path)
 
-    def part_the_groups(sizes):
+    def part_the_groups(sizes, cuts_percent):
         return {group: SPLITS[number % 3] for number, group in enumerate(sorted(sizes))}
 
     real_groups = importlib.import_module("common.labels").find_groups
@@ -627,13 +628,13 @@ def test_leak_check_fires(tmp_path, capsys, monkeypatch):
         return write_dataset(rows, paths, record, split_dir, prepared_dir, truth)
 
     monkeypatch.setattr("common.labels.find_groups", lambda entries, ids: {video_id: video_id for video_id in ids})
-    monkeypatch.setattr(prepare, "split_groups", part_the_groups)
+    monkeypatch.setattr("common.splits.split_groups", part_the_groups)
     monkeypatch.setattr(prepare, "write_dataset", write_with_true_groups)
     assert run(tmp_path) == 2
     assert " groups are in two sets, the first is actor_000; nothing was written" in capsys.readouterr().err
     assert not (tmp_path / "split_dataset").exists() and not (tmp_path / "prepared_dataset").exists()
     monkeypatch.setattr("common.labels.find_groups", real_groups)
-    monkeypatch.setattr(prepare, "split_groups", lambda sizes: {g: SPLITS[i % 3] for i, g in enumerate(sorted(sizes))})
+    monkeypatch.setattr("common.splits.split_groups", part_the_groups)
     assert run(tmp_path) == 0
 
 

@@ -1,24 +1,39 @@
 """Metrics against scikit-learn, intervals against SciPy."""
 
+import time
+
 import numpy as np
 import pytest
+from scipy.optimize import brentq
 from scipy.stats import binomtest
 from sklearn import metrics as reference
+from sklearn.calibration import calibration_curve
 
 from common.metrics import (
+    HEADLINE,
+    MEANINGS,
+    METRICS,
     MIN_GROUPS,
+    RESAMPLES,
     accuracy,
+    average_precision,
     balanced_accuracy,
     binomial_interval,
     bootstrap_intervals,
     describe,
+    equal_error_rate,
     expected_calibration_error,
+    false_positive_rate,
     format_metric,
     log_loss,
+    resampled_weights,
     roc_auc,
 )
 
-NAMES = ["accuracy", "balanced_accuracy", "roc_auc", "log_loss"]
+NAMES = [
+    "accuracy", "balanced_accuracy", "roc_auc", "average_precision", "log_loss", "equal_error_rate", "fpr_at_90_recall",
+    "fpr_at_95_recall", "expected_calibration_error",
+]  # fmt: skip
 
 
 def some_videos(number, seed=0):
@@ -48,6 +63,98 @@ def test_values_are_those_of_scikit_learn(seed):
         assert log_loss(labels, scores, given) == pytest.approx(
             reference.log_loss(labels, clipped, sample_weight=given)
         )
+
+
+def fakes_curve(labels, scores, weights=None):
+    """Return scikit-learn's (false-positive rates, recalls) with the fakes as the positive class."""
+    return reference.roc_curve(labels == 0, -scores, sample_weight=weights, drop_intermediate=False)[:2]
+
+
+def crossing(labels, scores, weights=None):
+    """Return where the ROC curve, its points joined by lines, has as many false positives as misses: by root finding."""
+    curve = fakes_curve(labels, scores, weights)
+    along = np.arange(len(curve[0]))
+
+    def excess(place):
+        false_positives, recall = (np.interp(place, along, rates) for rates in curve)
+        return 1 - recall - false_positives
+
+    return np.interp(brentq(excess, 0, along[-1]), along, curve[0])
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("decimals", [1, 9], ids=["with ties", "without ties"])
+def test_metrics_of_found_fakes_are_those_of_scikit_learn(seed, decimals):
+    labels, _, weights = some_videos(60, seed)
+    rng = np.random.default_rng(seed)
+    scores = np.round(np.clip(0.6 * rng.random(60) + 0.25 * labels, 0, 1), decimals)
+    for given in (None, weights):
+        expected = reference.average_precision_score(labels == 0, -scores, sample_weight=given)
+        assert average_precision(labels, scores, given) == pytest.approx(expected)
+        assert equal_error_rate(labels, scores, given) == pytest.approx(crossing(labels, scores, given))
+        false_positives, recalls = fakes_curve(labels, scores, given)
+        for recall in (0.5, 0.9, 0.95, 1.0):
+            expected = false_positives[recalls >= recall].min()
+            assert false_positive_rate(recall)(labels, scores, given) == pytest.approx(expected)
+
+
+def test_metrics_of_found_fakes_by_hand():
+    """Most suspicious first: fake, real, fake, real. Recall 1/2 at no false positive, 1 at half of the reals."""
+    labels, scores = np.array([0, 1, 0, 1]), np.array([0.1, 0.2, 0.3, 0.4])
+    assert average_precision(labels, scores) == pytest.approx((1 / 1 + 2 / 3) / 2)
+    assert equal_error_rate(labels, scores) == 0.5
+    assert [false_positive_rate(recall)(labels, scores) for recall in (0.5, 0.51, 0.95)] == [0, 0.5, 0.5]
+    assert average_precision(labels, 1 - scores) == pytest.approx((1 / 2 + 2 / 4) / 2), "fakes are the positive class"
+    perfect = np.array([0.1, 0.9, 0.2, 0.8])
+    assert (average_precision(labels, perfect), equal_error_rate(labels, perfect)) == (1, 0)
+    assert METRICS["fpr_at_95_recall"](labels, perfect) == 0
+    assert METRICS["fpr_at_90_recall"](labels, 1 - perfect) == 1 == equal_error_rate(labels, 1 - perfect)
+
+
+def test_nine_of_ten_fakes_are_90_percent():
+    labels = np.repeat([0, 1], 10)
+    scores = np.concatenate([np.linspace(0, 0.4, 9), [0.8], np.linspace(0.5, 0.7, 5), np.linspace(0.9, 1, 5)])
+    assert METRICS["fpr_at_90_recall"](labels, scores) == 0 and METRICS["fpr_at_95_recall"](labels, scores) == 0.5
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_expected_calibration_error_is_that_of_scikit_learns_curve(seed):
+    rng = np.random.default_rng(seed)
+    scores = rng.random(500)
+    labels = (rng.random(500) < scores**2).astype(int)
+    real, mean = calibration_curve(labels, scores, n_bins=10)
+    counts = np.histogram(scores, bins=10, range=(0, 1))[0]
+    assert expected_calibration_error(labels, scores) == pytest.approx(np.sum(counts * np.abs(real - mean)) / 500)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_many_resamples_at_once_are_each_by_itself(name):
+    labels, scores, _ = some_videos(80)
+    weights = next(resampled_weights(np.arange(80) // 2, labels, 0))[:30]
+    together = METRICS[name](labels, scores, weights)
+    assert together.shape == (30,) and len(set(together)) > 5
+    alone = [METRICS[name](labels, scores, row) for row in weights]
+    repeated = [METRICS[name](labels.repeat(row.astype(int)), scores.repeat(row.astype(int))) for row in weights]
+    assert np.allclose(together, alone) and np.allclose(together, repeated)
+
+
+def test_resamples_are_of_whole_groups_and_as_many_as_there_are():
+    labels, groups = np.array([0, 0, 1, 1, 1, 0]), np.array(["a", "b", "a", "c", "c", "b"])
+    weights = np.concatenate(list(resampled_weights(groups, labels, 0)))
+    assert weights.shape == (RESAMPLES, 6)
+    assert (weights[:, 0] == weights[:, 2]).all() and (weights[:, 3] == weights[:, 4]).all()
+    assert (weights[:, [0, 1, 3]].sum(axis=1) == 3).all()
+    assert all((weights[:, labels == label] > 0).any(axis=1).all() for label in (0, 1))
+    assert weights[:, 0].mean() == pytest.approx(1, abs=0.2)
+
+
+def test_intervals_of_every_metric_for_4000_videos_take_seconds():
+    labels, scores, _ = some_videos(4000)
+    scores = np.clip(scores + 0.05 * np.random.default_rng(0).random(4000), 0, 1)
+    started = time.process_time()
+    result = describe(labels, scores, np.arange(4000) // 2, seed=0)
+    assert all(entry["method"] == "bootstrap over groups" for entry in result.values())
+    assert time.process_time() - started < 8, "a loop over the resamples takes more"
 
 
 def test_score_of_exactly_one_half_is_real():
@@ -178,8 +285,9 @@ def test_perfect_score_is_not_given_an_interval_of_no_width(right, value):
     assert result["accuracy"]["value"] == value
     assert result["accuracy"]["interval"] == pytest.approx([exact.low, exact.high])
     assert result["roc_auc"] == {"value": value, "interval": None, "method": "too few to bound"}
-    assert result["balanced_accuracy"]["interval"] is None
-    assert result["log_loss"]["method"] == "bootstrap over groups"
+    bounded = {"accuracy", "log_loss", "expected_calibration_error"} | (set() if right else {"average_precision"})
+    assert {name for name in NAMES if result[name]["interval"]} == bounded
+    assert all(result[name]["method"] == "bootstrap over groups" for name in ("log_loss", NAMES[-1]))
 
 
 def test_perfect_order_with_mistakes_bounds_accuracy_but_not_auc():
@@ -193,7 +301,16 @@ def test_perfect_order_with_mistakes_bounds_accuracy_but_not_auc():
 @pytest.mark.parametrize("videos", [5, 40])
 def test_one_class_has_no_metric_that_needs_two(label, videos):
     result = describe([label] * videos, np.linspace(0, 1, videos), list(range(videos)), seed=0)
-    assert list(result) == ["accuracy", "log_loss"]
+    assert list(result) == ["accuracy", "log_loss", "expected_calibration_error"]
+
+
+def test_only_what_is_asked_for_is_described():
+    labels, scores, _ = some_videos(40)
+    assert list(describe(labels, scores, np.arange(40), seed=0, names=("roc_auc", "accuracy"))) == [
+        "roc_auc",
+        "accuracy",
+    ]
+    assert list(METRICS) == NAMES and set(HEADLINE) | set(MEANINGS) == set(NAMES)
 
 
 def test_nothing_to_describe():

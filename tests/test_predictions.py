@@ -90,7 +90,7 @@ def test_no_faces_have_no_scores():
 def test_lines_have_the_documented_fields():
     assert FIELDS == (
         "video_id", "filename", "group", "split", "frame", "frame_s", "person", "file", "confidence", "face_px", "label",
-        "score",
+        "score", "frame_px", "video_frames", "brightness", "sharpness",
     )  # fmt: skip
     row = {"video_id": "x", "filename": "x.mp4", "group": "g", "split": "test", "label": 1, "path": "not handed on"}
     line = prediction_line({**row, "frame": 3}, 0.25)

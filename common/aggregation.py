@@ -1,0 +1,90 @@
+"""How the scores of a video's faces become one: the three rules in NumPy, for the choice that 03 makes on validation videos.
+
+04 has the same rules in Spark, for any number of videos; tests/test_aggregation.py compares the two.
+"""
+
+from collections import Counter, defaultdict
+
+import numpy as np
+
+from common.constants import MIN_USABLE_FRAMES, PERSON_MIN_FRAMES, THRESHOLD, TOO_FEW_FRAMES
+from common.metrics import MIN_GROUPS, log_loss, resampled_weights, roc_auc
+
+AGGREGATES = ("mean", "lowest-person", "confident")
+SCORE_DECIMALS = 12  # sums in any order; rounding keeps a tie at 0.5 a tie
+CERTAIN_ENOUGH = 1e-9  # added to |score - 0.5| so that faces at exactly 0.5 still have an average
+CRITERION = (
+    "ROC AUC of validation videos; another rule than the mean only if the 95 % interval of its gain is above 0 and its log loss, "
+    "which suffers where scores are too low or too high, is not higher"
+)
+
+
+def commonest(reasons):
+    """Return the commonest of {reason: count}, the first in the alphabet of several, or None."""
+    counted = [(-count, reason) for reason, count in reasons.items() if count > 0]
+    return min(counted)[1] if counted else None
+
+
+def needed_frames(video_frames):
+    """Return in how many frames a video needs a usable face: 3, or all of a shorter one; 1 where its frames are not known."""
+    return min(MIN_USABLE_FRAMES, video_frames or 1)
+
+
+def why_not_judged(reasons, usable_frames, video_frames):
+    """Return why a video with too few usable faces cannot be judged: the commonest reason of its frames.
+
+    `reasons`: of its unusable faces, or of the video where it has no face. Its other frames have none that could be used.
+    """
+    missing = max(0, (video_frames or 0) - usable_frames - len(reasons)) if usable_frames else 0
+    return commonest(Counter(reasons) + Counter({TOO_FEW_FRAMES: missing})) or TOO_FEW_FRAMES
+
+
+def video_score(lines, aggregate):
+    """Return the score P(real) of one video from its prediction lines by one of AGGREGATES, or None if it cannot be judged."""
+    lines = [line for line in lines if line["score"] is not None]
+    frames = len({line["frame"] for line in lines})
+    if frames < needed_frames(max((line.get("video_frames") or 0 for line in lines), default=0)):
+        return None
+    scores = np.array([line["score"] for line in lines])
+    if aggregate == "mean":
+        score = scores.mean()
+    elif aggregate == "confident":
+        score = np.average(scores, weights=np.abs(scores - THRESHOLD) + CERTAIN_ENOUGH)
+    else:
+        people = defaultdict(list)
+        for line in lines:
+            people[line["person"]].append(line["score"])
+        often = [found for found in people.values() if len(found) >= PERSON_MIN_FRAMES] or people.values()
+        score = min(np.mean(found) for found in often)
+    return round(float(score), SCORE_DECIMALS)
+
+
+def choose_aggregate(lines, seed):
+    """Return (one of AGGREGATES, {"criterion", "roc_auc", "log_loss", "gain", "note"}) for prediction lines of validation.
+
+    `gain`: {rule: [low, high]}, the 95 % interval over groups of how much higher its ROC AUC is than the mean's. With few groups,
+    or without a gain beyond noise, it is the mean. Where metadata names the altered person of a fake, validation holds only
+    that person's faces, so that the rules differ less here than on whole videos.
+    """
+    videos = defaultdict(list)
+    for line in lines:
+        videos[line["video_id"]].append(line)
+    judged = [found for found in videos.values() if video_score(found, "mean") is not None]
+    labels, groups = (np.array([found[0][name] for found in judged]) for name in ("label", "group"))
+    result = {"criterion": CRITERION, "roc_auc": {}, "log_loss": {}, "gain": {}, "note": None}
+    if (number := len(set(groups.tolist()))) < MIN_GROUPS or len(set(labels.tolist())) < 2:
+        return "mean", {
+            **result,
+            "note": f"{number} validation groups, {MIN_GROUPS} of both classes are needed to compare",
+        }
+    scores = {rule: np.array([video_score(found, rule) for found in judged], float) for rule in AGGREGATES}
+    weights = np.concatenate(list(resampled_weights(groups, labels, seed)))
+    for rule, found in scores.items():
+        result["roc_auc"][rule] = float(roc_auc(labels, found))
+        result["log_loss"][rule] = float(log_loss(labels, found))
+        if rule != "mean":
+            gains = roc_auc(labels, found, weights) - roc_auc(labels, scores["mean"], weights)
+            result["gain"][rule] = np.percentile(gains, (2.5, 97.5)).tolist()
+    losses = result["log_loss"]
+    better = [rule for rule, (low, _) in result["gain"].items() if low > 0 and losses[rule] <= losses["mean"]]
+    return max(["mean", *better], key=result["roc_auc"].get), result

@@ -1,0 +1,147 @@
+"""Write the metadata.json that 02 needs for a data set in its published folder layout: labels, originals, people.
+
+Reads   the names of the videos (and photos) below DIR
+Writes  DIR/metadata.json, names relative to DIR
+Rerun   writes it again; one that was not written by this script, or was changed since, is only replaced with --force
+
+faceforensics  original_sequences/<source>/<c>/videos/, manipulated_sequences/<method>/<c>/videos/: the two numbers of a fake
+               (target_source, of videos or of actors) are one group. Videos of masks get no label.
+celeb-df       Celeb-real/, Celeb-synthesis/, YouTube-real/: the two identities of a fake are one group, which chains nearly all
+               of them together: let its published list decide the test part (02 --test-list DIR/List_of_testing_videos.txt)
+folders        real/ and fake/: files of one name (without its suffix) in both are one group, nothing else ties videos together
+"""
+
+import re
+import sys
+from pathlib import Path, PurePosixPath
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from common.cli import make_parser, printable, say, stop
+from common.paths import METADATA, digest, list_sources
+from common.records import InputError, OutputError, read_json, write_json
+
+RECORD = ".make_metadata.json"  # beside metadata.json: the digest of what was written
+FACEFORENSICS = re.compile(
+    r"(?P<kind>original|manipulated)_sequences/(?P<source>[^/]+)/(?P<compression>[^/]+)/videos/(?P<name>[^/]+)\.mp4",
+    re.I,
+)
+# target, source (fakes), scene (actors): 000, 000_003, 01__exit_phone_room, 01_02__exit_phone_room__YVGY8LOK
+FACEFORENSICS_NAME = re.compile(r"(?P<target>\d+)(_(?P<source>\d+))?(__(?P<scene>.+?)(__[0-9A-Z]+)?)?")
+ACTORS = "actors"
+CELEB_REAL = re.compile(r"(Celeb-real/(?P<target>id\d+)_\d+|YouTube-real/\d+)\.mp4", re.I)
+CELEB_FAKE = re.compile(r"Celeb-synthesis/(?P<target>id\d+)_(?P<source>id\d+)_(?P<clip>\d+)\.mp4", re.I)
+
+
+def faceforensics(filename):
+    """Return (label, original, names of the people) of a path in FaceForensics++'s layout, or None for another file.
+
+    Roessler et al., ICCV 2019; actors: Dufour & Gully, "Contributing Data to Deepfake Detection Research", 2019.
+    """
+    path = FACEFORENSICS.fullmatch(filename)
+    name = FACEFORENSICS_NAME.fullmatch(path["name"]) if path else None
+    if not name or path["compression"] == "masks":
+        return None
+    collection = ACTORS if name["scene"] else "youtube"
+    people = [f"{collection} {number}" for number in (name["target"], name["source"]) if number]
+    if path["kind"].lower() == "original":
+        return "REAL", None, people
+    scene = f"__{name['scene']}" if name["scene"] else ""
+    original = f"original_sequences/{collection}/{path['compression']}/videos/{name['target']}{scene}.mp4"
+    return "FAKE", original, people
+
+
+def celeb_df(filename):
+    """Return (label, original, names of the people) of a path in Celeb-DF's layout, or None. Li et al., CVPR 2020."""
+    if fake := CELEB_FAKE.fullmatch(filename):
+        return "FAKE", f"Celeb-real/{fake['target']}_{fake['clip']}.mp4", [fake["target"], fake["source"]]
+    if real := CELEB_REAL.fullmatch(filename):
+        return "REAL", None, [real["target"]] if real["target"] else []
+    return None
+
+
+def folders(filename):
+    """Return (label, original, names) of a path in real/ or fake/, or None; the name of the file stands for its people."""
+    folder, _, rest = filename.partition("/")
+    label = folder.upper()
+    return (label, None, [str(PurePosixPath(rest).with_suffix(""))]) if label in ("REAL", "FAKE") and rest else None
+
+
+LAYOUTS = {
+    "faceforensics": (faceforensics, "original_sequences/ and manipulated_sequences/"),
+    "celeb-df": (celeb_df, "Celeb-real/, Celeb-synthesis/ and YouTube-real/"),
+    "folders": (folders, "real/ and fake/"),
+}
+
+
+def connected(pairs):
+    """Return {name: first name of its group} for lists of names that belong together."""
+    parent = {}
+
+    def root_of(name):
+        parent.setdefault(name, name)
+        while parent[name] != name:
+            parent[name] = parent[parent[name]]
+            name = parent[name]
+        return name
+
+    for names in pairs:
+        roots = sorted({root_of(name) for name in names})
+        parent |= dict.fromkeys(roots, roots[0]) if roots else {}
+    return {name: root_of(name) for name in parent}
+
+
+def make_metadata(filenames, read):
+    """Return {filename: {"label", "original", "group"}} of those that `read`, a function of LAYOUTS, knows."""
+    known = {name: found for name in filenames if (found := read(name))}
+    group_of = connected(people for _, _, people in known.values())
+    return {
+        name: {"label": label, "original": original, **({"group": group_of[people[0]]} if people else {})}
+        for name, (label, original, people) in known.items()
+    }
+
+
+def is_ours(path):
+    """Tell whether a metadata.json is as this script wrote it."""
+    return (read_json(path.with_name(RECORD)) or {}).get("digest") == digest(path)
+
+
+def build_parser():
+    parser = make_parser(__doc__)
+    parser.add_argument("directory", metavar="DIR", help="the folder that holds those of the layout")
+    parser.add_argument("--layout", choices=LAYOUTS, required=True)
+    parser.add_argument("--force", action="store_true", help="replace a metadata.json that this script did not write")
+    return parser
+
+
+def main(argv=None):
+    args = build_parser().parse_args(argv)
+    directory = Path(args.directory)
+    read, expected = LAYOUTS[args.layout]
+    if not directory.is_dir():
+        stop(f"{directory} is not a folder")
+    path = directory / METADATA
+    filenames = [source.filename for source in list_sources(directory)[0]]
+    items = make_metadata(filenames, read)
+    if not items:
+        stop(f"{directory} holds no video in the layout {args.layout}: expected are {expected}")
+    try:
+        if path.exists() and not args.force and not is_ours(path):
+            stop(f"{path} exists and is not as this script wrote it; --force replaces it")
+        write_json(path, items)
+        write_json(path.with_name(RECORD), {"layout": args.layout, "digest": digest(path)})
+    except (InputError, OutputError, OSError) as error:
+        stop(str(error))
+    labels = [item["label"] for item in items.values()]
+    groups = len({item.get("group", name) for name, item in items.items()})
+    others = sorted(set(filenames) - set(items))
+    example = f", such as {printable(others[0])}" if others else ""
+    say(
+        f"make_metadata: {path}: {labels.count('REAL')} real, {labels.count('FAKE')} fake, {groups} groups; "
+        f"{len(others)} other files without a label{example}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
