@@ -22,8 +22,8 @@ PERSON_MIN_FRAMES = 3  # someone seen in fewer frames is a passer-by or a false 
 MIN_FACE_PX = 40
 # Mean luma of the face, 0 to 255. 17: 0.84, 13: 0.78, 8.8: 0.61 to 0.69, 5.9: 0.53. Undamaged portraits have 70 to 190.
 DARKEST_FACE = 9.0
-# Variance of the Laplacian (common/quality.py). 35 and more: 0.74 to 0.94, 7 to 35: 0.70, under 7: 0.65; a blur of 3 px of 128:
-# 0.70, 4: 0.67, 6: 0.64. All 1,061 undamaged portraits have more than 55, so smooth skin is far from the limit.
+# Variance of the Laplacian (common/quality.py). 35 and more: 0.74 to 0.94, 7 to 35: 0.69 to 0.74, under 7: 0.65; a blur of 3 px
+# of 128: 0.70, 4: 0.67, 6: 0.64. All 1,061 undamaged portraits have more than 55, so smooth skin is far from the limit.
 SOFTEST_FACE = 7.0
 SHARPNESS_SIDE_PX = 128
 # As many as make somebody more than a passer-by. A video of fewer frames needs all of them, a photo its one.

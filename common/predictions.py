@@ -42,8 +42,8 @@ def read_split(split_dir):
 def score_faces(model, paths, input_size, stage, calibration=UNCHANGED, measures=None, read=read_image):
     """Return the score P(real) of every face file, in order; None for a file that cannot be read.
 
-    `calibration`: {"a", "b"} of `common.calibration`. `measures`, an array (n, 2), receives brightness and sharpness. `read` gives
-    the BGR picture of a path, or None.
+    `calibration`: {"a", "b"} of `common.calibration`. `measures`, an array (n, 2), receives brightness and sharpness.
+    `read` gives the BGR picture of a path, or None.
     """
     if not paths:
         return []

@@ -20,11 +20,15 @@ FACES_PER_PART = {"train": 8, "val": 4, "test": 4}  # of each class
 
 
 def face_bgr(label, seed, side_px=40):
-    """Return a smooth random uint8 picture: real ones are bright above, fake ones below, so that they can be learnt."""
+    """Return a random uint8 picture: real ones are bright above, fake ones below, so that they can be learnt.
+
+    Its grain keeps it from being too blurred to be judged.
+    """
     rng = np.random.default_rng((label, seed))
     small = rng.integers(0, 120, (5, 4, 3), np.uint8)
     small[slice(0, 2) if label == REAL else slice(3, 5)] += 120
-    return cv2.resize(small, (side_px - 4, side_px), interpolation=cv2.INTER_CUBIC)
+    smooth = cv2.resize(small, (side_px - 4, side_px), interpolation=cv2.INTER_CUBIC)
+    return cv2.add(smooth, rng.integers(0, 40, smooth.shape, np.uint8))
 
 
 @functools.cache

@@ -7,16 +7,18 @@ import shutil
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
 
-from common.constants import FAKE, REAL
+from common.constants import FAKE, REAL, TOO_BLURRED, TOO_DARK, TOO_SMALL
 from common.model import load_model, save_model
 from common.paths import REPOSITORY_DIR
-from common.pixels import load_faces, normalise
+from common.pixels import load_faces, normalise, read_image
 from common.predictions import FIELDS
+from common.quality import measure
 from common.records import InputError, note_failure, write_json
-from tests.datasets import FACELESS_REASON, lively_network, write_split_dataset, write_video_folder
+from tests.datasets import FACELESS_REASON, lively_network, write_picture, write_split_dataset, write_video_folder
 
 load = importlib.import_module("03a_load_model")
 SCRIPT = REPOSITORY_DIR / "03a_load_model.py"
@@ -90,7 +92,10 @@ def test_by_default_the_test_faces_are_scored(tmp_path, weights_path, capsys):
     assert (tmp_path / "Confusion.png").read_bytes().startswith(b"\x89PNG")
     printed = capsys.readouterr().err
     assert "03a: faces: accuracy" in printed
-    assert "03a: 5 videos, 8 faces scored, 1 videos without a usable face, 0 faces failed" in printed
+    assert (
+        "03a: 5 videos, 8 faces scored, 0 too small, dark or blurred, 1 videos without a usable face, 0 faces failed"
+        in printed
+    )
 
 
 def test_limit_scores_the_first_videos_of_the_test_split(tmp_path, weights_path):
@@ -195,6 +200,30 @@ def test_an_unreadable_crop_is_named_and_the_others_are_scored(tmp_path, weights
     lines = lines_of(tmp_path)
     assert [line["file"] for line in lines if line["video_id"] == "a_real"] == ["a_real-000-00.png"]
     assert len(lines) == 6 and "4 videos, 5 faces scored" in printed
+
+
+def test_faces_that_cannot_be_judged_have_a_reason_instead_of_a_score(tmp_path, weights_path, videos_dir, capsys):
+    folder = videos_dir / "a_real" / "faces"
+    dark, blurred = folder / "a_real-000-00.png", folder / "a_real-001-00.png"
+    write_picture(dark, read_image(dark) // 20)
+    write_picture(blurred, cv2.GaussianBlur(read_image(blurred), (0, 0), 8))
+    record = json.loads((videos_dir / "b_fake" / "faces" / "faces.json").read_text())
+    record["faces"][0]["face_px"] = 39.9
+    write_json(videos_dir / "b_fake" / "faces" / "faces.json", record)
+    frames = json.loads((videos_dir / "b_fake" / "frames.json").read_text())
+    write_json(videos_dir / "b_fake" / "frames.json", {**frames, "width": 360, "height": 640, "frames": [{}] * 7})
+    assert run(tmp_path, weights_path, "--videos-dir", videos_dir) == 0
+    lines = lines_of(tmp_path)
+    assert [line.get("reason") for line in lines] == [
+        TOO_DARK, TOO_BLURRED, TOO_SMALL, None, None, None, FACELESS_REASON
+    ]  # fmt: skip
+    assert all((line["score"] is None) == ("reason" in line) for line in lines)
+    assert [(line["frame_px"], line["video_frames"]) for line in lines[1:4]] == [(None, None), (640, 7), (640, 7)]
+    for line in lines[:-1]:
+        crop_bgr = read_image(videos_dir / line["video_id"] / "faces" / line["file"])
+        assert (line["brightness"], line["sharpness"]) == pytest.approx(measure(crop_bgr), abs=0.06)
+    printed = capsys.readouterr().err
+    assert "4 videos, 3 faces scored, 3 too small, dark or blurred, 2 videos without a usable face, 0 faces" in printed
 
 
 def test_a_video_that_loses_all_its_crops_is_not_dropped(tmp_path, weights_path, videos_dir):

@@ -16,6 +16,7 @@ import pytest
 from scipy.stats import binomtest
 from sklearn import metrics as reference
 
+from common.metrics import METRICS
 from common.predictions import cannot_judge_line, prediction_line, write_predictions
 
 verdicts = importlib.import_module("04_mapreduce_video_preds")
@@ -191,14 +192,31 @@ def test_labelled_videos(tmp_path, capfd):
         "balanced_accuracy": reference.balanced_accuracy_score(labels, predicted),
         "roc_auc": reference.roc_auc_score(labels, values),
         "log_loss": reference.log_loss(labels, values),
+        "average_precision": reference.average_precision_score(labels == 0, -values),
     }
-    assert {name: entry["value"] for name, entry in report["metrics"].items()} == pytest.approx(expected)
-    assert all(e["interval"][0] < e["value"] < e["interval"][1] for e in report["metrics"].values())
+    found = {name: entry["value"] for name, entry in report["metrics"].items()}
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
+    false_positives, recalls, _ = reference.roc_curve(labels == 0, -values, drop_intermediate=False)
+    assert found["fpr_at_90_recall"] == pytest.approx(false_positives[recalls >= 0.9].min())
+    assert found["fpr_at_95_recall"] == pytest.approx(false_positives[recalls >= 0.95].min())
+    closest = np.argmin(np.abs(1 - recalls - false_positives))
+    assert found["equal_error_rate"] == pytest.approx(false_positives[closest], abs=0.04)
+    assert all(e["interval"][0] <= e["value"] <= e["interval"][1] for e in report["metrics"].values())
+    assert set(report["metrics"]) == set(METRICS) and set(report["definitions"]) < set(METRICS)
     assert {name: report[name] for name in ("aggregate", "videos", "judged", "cannot_judge", "labelled", "real", "fake")} == {
         "aggregate": "mean", "videos": 62, "judged": 60, "cannot_judge": 2, "labelled": 60, "real": 30, "fake": 30,
     }  # fmt: skip
 
+    assert report["cannot_judge_reasons"] == {"is empty": 1, "no face of confidence >= 0.95 in 11 frames": 1}
+    assert report["cannot_judge_labels"] == {"real": 1, "fake": 0}
+    people = report["subgroups"]["people"]
+    assert [part["name"] for part in people] == ["1 person", "2 people", "3 people and more"]
+    assert sum(part["videos"] for part in people) == 60 and all(
+        part["real"] + part["fake"] == part["videos"] for part in people
+    )
+
     text = (tmp_path / "mapreduce_res.txt").read_text()
+    assert "fpr at 90 recall" in text and "fakes are the positive class" in text
     assert "aggregate: mean; 62 videos: 60 judged, 2 cannot be judged" in text
     assert f"video accuracy (scores rounded to 0 or 1 against the labels): {expected['accuracy']:.4f}" in text
     assert f"average score over all judged videos: {values.mean():.4f}" in text
@@ -226,8 +244,8 @@ def test_labelled_videos(tmp_path, capfd):
     assert [float(row["label"]) for row in kaggle] == pytest.approx([*(1 - values), 0.5, 0.5], abs=1e-9)
     assert cv2.imread(str(tmp_path / "ConfusionVideo.png")) is not None
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "ConfusionVideo.png", "cnn_preds_values.json", "mapreduce_res.txt", "metrics.json", "submission.csv",
-        "video_preds.csv",
+        "ConfusionVideo.png", "cnn_preds_values.json", "mapreduce_res.txt", "metrics.json", "people_preds.csv",
+        "submission.csv", "video_preds.csv",
     ]  # fmt: skip
 
 
@@ -240,13 +258,15 @@ def test_few_groups_have_an_exact_interval(tmp_path):
     exact = binomtest(10, 11).proportion_ci(0.95, method="exact")
     assert metrics["accuracy"]["interval"] == pytest.approx([exact.low, exact.high])
     assert metrics["roc_auc"] == {"value": 1.0, "interval": None, "method": "too few to bound"}
-    assert "roc auc            1.000  (too few to bound)" in (tmp_path / "mapreduce_res.txt").read_text()
+    assert "roc auc                    1.000  (too few to bound)" in (tmp_path / "mapreduce_res.txt").read_text()
 
 
 def test_one_class_only(tmp_path, capfd):
     write_predictions(tmp_path / "cnn_preds_values.json", [face("a", 0.9, label=1), face("b", 0.2, label=1)])
     assert run(tmp_path) == 0
-    assert list(json.loads((tmp_path / "metrics.json").read_text())["metrics"]) == ["accuracy", "log_loss"]
+    assert list(json.loads((tmp_path / "metrics.json").read_text())["metrics"]) == [
+        "accuracy", "log_loss", "expected_calibration_error"
+    ]  # fmt: skip
     assert "only one class is present" in (tmp_path / "mapreduce_res.txt").read_text()
     assert (tmp_path / "ConfusionVideo.png").is_file()
 
@@ -314,9 +334,40 @@ def test_aggregate_is_in_the_title_of_the_plot(tmp_path, monkeypatch):
     titles = []
     monkeypatch.setattr(verdicts, "draw_confusion", lambda path, labels, predicted, title, unit: titles.append(title))
     row = {"video_id": "a", "filename": None, "group": "a", "label": 1, "score": 0.7, "p_fake": 0.3, "verdict": "REAL",
-           "faces": 3, "people": 1, "reason": None}  # fmt: skip
+           "faces": 3, "people": 1, "reason": None, "people_rows": [], **dict.fromkeys(verdicts.MEASURES)}  # fmt: skip
     verdicts.write_results([row], "confident", tmp_path, 0, None)
     assert titles == ["Videos, aggregate: confident"]
+
+
+# --- several people
+
+
+def two_people(video_id, scores, label):
+    return [face(video_id, score, frame, person, label) for frame in range(5) for person, score in enumerate(scores)]
+
+
+def test_a_video_of_two_people_with_one_altered_is_fake_under_lowest_person_and_names_the_person(tmp_path):
+    lines = [*two_people("altered", (0.9, 0.2), 0), *two_people("real", (0.9, 0.8), 1), face("alone", 0.1, label=0)]
+    lines += [face("real", 0.1, 0, 2, 1), faceless("nobody", "no face", 1)]
+    write_predictions(tmp_path / "cnn_preds_values.json", lines)
+    for aggregate, verdict, score in (("mean", "REAL", 0.55), ("lowest-person", "FAKE", 0.2)):
+        assert run(tmp_path, "--aggregate", aggregate) == 0
+        rows = {row["video_id"]: row for row in read_table(tmp_path / "video_preds.csv")}
+        assert (rows["altered"]["verdict"], float(rows["altered"]["score"])) == (verdict, pytest.approx(score))
+        assert rows["real"]["verdict"] == "REAL"
+        text = (tmp_path / "mapreduce_res.txt").read_text().splitlines()
+        notes = {line.split()[0]: line.partition("least real: ")[2] for line in text if ".mp4 " in line}
+        assert notes["altered.mp4"] == "person 1 (0.2000)" and notes["real.mp4"] == "person 1 (0.8000)"
+        assert notes["alone.mp4"] == "" == notes["nobody.mp4"], "where there is one person, there is nobody to name"
+    people = read_table(tmp_path / "people_preds.csv")
+    assert list(people[0]) == ["video_id", "filename", "person", "score", "p_fake", "verdict", "frames", "reason"]
+    assert [(row["video_id"], row["person"], row["verdict"], row["frames"]) for row in people] == [
+        ("alone", "0", "FAKE", "1"), ("altered", "0", "REAL", "5"), ("altered", "1", "FAKE", "5"),
+        ("real", "0", "REAL", "5"), ("real", "1", "REAL", "5"), ("real", "2", "CANNOT JUDGE", "1"),
+    ]  # fmt: skip
+    assert [float(row["score"] or -1) for row in people] == pytest.approx([0.1, 0.9, 0.2, 0.9, 0.8, -1])
+    assert all(float(row["score"]) + float(row["p_fake"]) == pytest.approx(1) for row in people if row["score"])
+    assert people[-1]["reason"] == "usable faces in too few frames"
 
 
 # --- what stops it
