@@ -62,6 +62,8 @@ SCHEMA = (
     "score double, reason string, face_px double, frame_px double, brightness double, sharpness double, video_frames int, "
     "broken string"
 )
+# When no line is a face, this rule would put an empty table in the place of the plan, and with it what was observed on the way.
+EMPTY_PLAN_RULE = "org.apache.spark.sql.execution.adaptive.AQEPropagateEmptyRelation"
 MEASURES = ("face_px", "frame_px", "brightness", "sharpness")  # a video has the mean of its usable faces
 IS_FACE = (
     "broken is null and video_id is not null and (score is null or score between 0 and 1) "
@@ -102,6 +104,7 @@ def start_spark(master):
         conf.setMaster(master or "local[*]")
     quiet = Path(__file__).resolve().parent / "common" / "log4j2.properties"
     conf.setIfMissing("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={quiet.as_uri()}")
+    conf.setIfMissing("spark.sql.adaptive.optimizer.excludedRules", EMPTY_PLAN_RULE)
     conf.setIfMissing("spark.ui.enabled", "false")
     conf.setIfMissing("spark.ui.showConsoleProgress", "false")
     if conf.get("spark.master", "").startswith("local"):

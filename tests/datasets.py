@@ -75,6 +75,7 @@ def write_split_dataset(data_dir, faces=FACES_PER_PART, faces_per_video=2, face_
                     "file": file, "video_id": video_id, "filename": f"{video_id}.mp4", "group": video_id, "person": 0,
                     "frame": frame, "frame_s": 0.5 * frame, "face_px": 60.0, "landmarks": json.dumps(LANDMARKS),
                     "confidence": 0.99, "label": label, "split": split, "digest": digest(split_dir / file),
+                    "frame_px": 640, "video_frames": faces_per_video,
                 })  # fmt: skip
     write_csv(split_dir / SPLIT_TABLE, COLUMNS, rows)
     faceless = [

@@ -126,7 +126,7 @@ def test_reasons():
     assert [needed_frames(frames) for frames in (None, 1, 2, 3, 11)] == [1, 1, 2, 3, 3]
     assert why_not_judged([], 2, 11) == TOO_FEW_FRAMES == why_not_judged([TOO_DARK] * 3, 2, 11)
     assert why_not_judged([TOO_DARK] * 6, 2, 11) == TOO_DARK == why_not_judged([TOO_DARK], 0, 11)
-    assert why_not_judged([], 0, None) == TOO_FEW_FRAMES
+    assert why_not_judged([], 0, None) == "no usable face"
 
 
 def two_person_videos(groups, altered, others=(0.7, 1.0), seed=0):
