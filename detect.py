@@ -8,7 +8,6 @@ Prints a table, most suspicious first: verdict, P(fake), faces, people, reason. 
 least 0.5; a score is an indication, no proof. Exit status: 0 everything was judged; 1 something could not be; 2 could not run.
 """
 
-import csv
 import importlib
 import json
 import os
@@ -17,18 +16,13 @@ import unicodedata
 from pathlib import Path
 
 from common.cli import make_parser, positive, printable, say, stop
-from common.constants import CANNOT_JUDGE, SELF_BLENDED_FACES
+from common.constants import CANNOT_JUDGE
 from common.model import BASE_WEIGHTS, read_model_record
 from common.paths import BEST_MODEL, DEFAULT_NAMES, data_root, digest, list_frame_dirs
 from common.records import InputError, failures
+from common.verdicts import doubt, read_verdicts
 
 COLUMNS = ("video", "verdict", "P(fake)", "faces", "people", "reason")
-CHANCE_AUC = 0.5
-ONLY_BLENDS = (
-    "these weights have learnt from real faces and blends of them, never from deepfakes: take a verdict as a hint to look closer "
-    '(README: "What it can and cannot see")'
-)
-NUMBERS = {"score": float, "p_fake": float, "label": int, "faces": int, "people": int}  # columns of video_preds.csv
 LONGEST_NAME = 50  # characters of the working folder's name; file systems allow 255 bytes
 
 
@@ -43,18 +37,6 @@ def choose_weights(args):
     stop(
         f"there are no weights at {trained}. Make some with: make train VIDEOS=<folder of labelled videos>, or name some: "
         "--weights FILE (those of make demo, only to see how it works: --weights demo/tmp_checkpoint/best_model.h5)"
-    )
-
-
-def doubt(record):
-    """Return why the verdicts of weights with this record mean little, or None."""
-    auc = (record.get("metrics") or {}).get("val_faces", {}).get("roc_auc")
-    if not auc or (auc["interval"] and auc["interval"][0] > CHANCE_AUC):
-        return ONLY_BLENDS if record.get("fakes") == SELF_BLENDED_FACES else None
-    bound = f"interval from {auc['interval'][0]:.2f}" if auc["interval"] else "too few to bound"
-    return (
-        f"these weights were not shown to be better than chance (ROC AUC {auc['value']:.2f} on their own validation faces, "
-        f"{bound}): the verdicts mean little"
     )
 
 
@@ -77,18 +59,6 @@ def as_table(rows):
         [field + " " * (width - shown_width(field)) for field, width in zip(row, widths, strict=True)] for row in rows
     ]
     return ["  ".join(row).rstrip() for row in padded]
-
-
-def suspicion(row):
-    """Sort key: the highest P(fake) first, what could not be judged last."""
-    return (row["p_fake"] is None, -(row["p_fake"] or 0), row["filename"])
-
-
-def read_verdicts(folder):
-    """Return the rows of video_preds.csv with their numbers, most suspicious first; None for an empty field."""
-    with open(folder / "video_preds.csv", encoding="utf-8", newline="") as file:
-        rows = [{k: NUMBERS.get(k, str)(v) if v else None for k, v in row.items()} for row in csv.DictReader(file)]
-    return sorted(rows, key=suspicion)
 
 
 def failed_inputs(folder, path, verdicts):

@@ -1,14 +1,20 @@
-"""The look of the plots, and the confusion matrix that three scripts draw."""
+"""The look of the plots, and those that several scripts draw. Positive is fake: "found" is a fake called FAKE."""
 
 import io
 
 import numpy as np
 
-from common.constants import CLASS_NAMES, FAKE, REAL
+from common.constants import CLASS_NAMES, FAKE, REAL, THRESHOLD
+from common.metrics import CALIBRATION_BINS, binomial_interval
 from common.records import write_atomic
 
 BLUE, ORANGE = "#0072B2", "#D55E00"  # told apart by the colour-blind and in grey (Okabe & Ito, 2008)
 DPI = 150
+HISTOGRAM_BINS = 20
+THEMES = {  # ink, grid, fake, real: at least 3:1 against the page behind them, which is white or almost black
+    "light": ("#1f2328", "#d0d7de", ORANGE, BLUE),
+    "dark": ("#e6e9ec", "#444c56", "#E69F00", "#56B4E9"),
+}
 
 
 def new_figure(width_in, height_in):
@@ -28,8 +34,8 @@ def save_figure(figure, path):
     write_atomic(path, data.getvalue())
 
 
-def draw_confusion(path, labels, predicted, title, unit):
-    """Write a confusion matrix of counts and row percentages. `unit`: what is counted, "faces" or "videos"."""
+def confusion_on(axes, labels, predicted, colour_bar=True):
+    """Draw a confusion matrix of counts and row percentages."""
     import seaborn
 
     order = (REAL, FAKE)
@@ -42,15 +48,20 @@ def draw_confusion(path, labels, predicted, title, unit):
         for row, row_shares, total in zip(counts, shares, totals[:, 0], strict=True)
     ]
     names = [CLASS_NAMES[label].upper() for label in order]
-    figure, axes = new_figure(5.2, 4.4)
     seaborn.heatmap(
-        shares, annot=texts, fmt="", cmap="Blues", vmin=0, vmax=1, square=True, linewidths=1, ax=axes,
-        xticklabels=names, yticklabels=names, annot_kws={"size": 14}, cbar_kws={"label": "share of the row"},
+        shares, annot=texts, fmt="", cmap="Blues", vmin=0, vmax=1, square=True, linewidths=1, ax=axes, cbar=colour_bar,
+        xticklabels=names, yticklabels=names, annot_kws={"size": 14},
+        cbar_kws={"label": "share of the row"} if colour_bar else None,
     )  # fmt: skip
-    axes.set(
-        xlabel="verdict", ylabel="label (truth)", title=f"{title}\n{counts.sum()} {unit}: count and share of the row"
-    )
+    axes.set(xlabel="verdict", ylabel="label (truth)")
     axes.tick_params(axis="y", rotation=0)
+
+
+def draw_confusion(path, labels, predicted, title, unit):
+    """Write a confusion matrix of counts and row percentages. `unit`: what is counted, "faces" or "videos"."""
+    figure, axes = new_figure(5.2, 4.4)
+    confusion_on(axes, labels, predicted)
+    axes.set_title(f"{title}\n{len(labels)} {unit}: count and share of the row")
     save_figure(figure, path)
 
 
@@ -68,3 +79,84 @@ def draw_history(path, history, kept_epoch, name, unit):
     axes.grid(alpha=0.3)
     axes.legend()
     save_figure(figure, path)
+
+
+def svg_of(draw, theme):
+    """Return the bytes of an SVG picture in a theme ("light", "dark"), without a background; `draw(axes)` fills it."""
+    import matplotlib
+
+    ink, grid, fake, real = THEMES[theme]
+    style = {name: ink for name in ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")}
+    style |= {"axes.facecolor": "none", "figure.facecolor": "none", "legend.facecolor": "none", "grid.color": grid}
+    style |= {
+        "axes.prop_cycle": matplotlib.cycler(color=[fake, real]),
+        "svg.hashsalt": "the same ids in every run",
+        "svg.fonttype": "none",
+    }
+    data = io.BytesIO()
+    with matplotlib.rc_context(style):
+        figure, axes = new_figure(4.6, 3.8)
+        draw(axes)
+        figure.savefig(data, format="svg", metadata={"Date": None, "Creator": None})
+    return data.getvalue()
+
+
+def roc_on(axes, labels, p_fake):
+    """Draw the share of fakes found against the share of reals called fake, over all thresholds; mark the one in use."""
+    from sklearn.metrics import roc_curve
+
+    is_fake, p_fake = np.asarray(labels) == FAKE, np.asarray(p_fake)
+    called_fake = p_fake > 1 - THRESHOLD
+    false, found, _ = roc_curve(is_fake, p_fake)
+    axes.plot(false, found, color="C0", linewidth=2)
+    axes.plot([0, 1], [0, 1], ":", color="C1", label="guessing")
+    axes.plot(
+        called_fake[~is_fake].mean(), called_fake[is_fake].mean(), "o", color="C0", markersize=8, label="threshold 0.5"
+    )
+    axes.set(xlabel="share of reals called FAKE", ylabel="share of fakes found", title="ROC curve", aspect="equal")
+    axes.grid()
+    axes.legend(loc="lower right")
+
+
+def precision_recall_on(axes, labels, p_fake):
+    """Draw how many of the videos called FAKE are fakes against the share of fakes found."""
+    from sklearn.metrics import precision_recall_curve
+
+    is_fake = np.asarray(labels) == FAKE
+    precision, recall, _ = precision_recall_curve(is_fake, p_fake)
+    axes.plot(recall, precision, color="C0", linewidth=2, drawstyle="steps-post")
+    axes.axhline(is_fake.mean(), linestyle=":", color="C1", label="guessing")
+    axes.set(xlabel="share of fakes found (recall)", ylabel="FAKE verdicts that are right (precision)")
+    axes.set(title="Precision and recall", xlim=(-0.02, 1.02), ylim=(0, 1.05))
+    axes.grid()
+    axes.legend(loc="best")
+
+
+def calibration_on(axes, labels, p_fake):
+    """Draw the share of fakes against the mean P(fake) in bins of equal width, with exact 95 % intervals."""
+    is_fake, p_fake = np.asarray(labels) == FAKE, np.asarray(p_fake)
+    bins = np.minimum((p_fake * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    for number in np.unique(bins):
+        inside = bins == number
+        fakes, total = int(is_fake[inside].sum()), int(inside.sum())
+        low, high = binomial_interval(fakes, total)
+        axes.errorbar(
+            p_fake[inside].mean(), fakes / total, [[fakes / total - low], [high - fakes / total]], fmt="o", color="C0",
+            capsize=3,
+        )  # fmt: skip
+    axes.plot([0, 1], [0, 1], ":", color="C1", label="as it should be")
+    axes.set(xlabel="P(fake) given", ylabel="share that is fake", title="Calibration", aspect="equal")
+    axes.grid()
+    axes.legend(loc="best")
+
+
+def histogram_on(axes, labels, p_fake):
+    """Draw how many reals and fakes got which P(fake)."""
+    labels, p_fake = np.asarray(labels), np.asarray(p_fake)
+    edges = np.linspace(0, 1, HISTOGRAM_BINS + 1)
+    axes.hist(p_fake[labels == FAKE], edges, color="C0", alpha=0.75, label="fakes")
+    axes.hist(p_fake[labels == REAL], edges, histtype="step", hatch="////", edgecolor="C1", linewidth=2, label="reals")
+    axes.axvline(1 - THRESHOLD, linestyle="--", color=axes.xaxis.label.get_color(), label="threshold 0.5")
+    axes.set(xlabel="P(fake)", ylabel="videos", title="Scores by class")
+    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.legend()
