@@ -53,6 +53,7 @@ from common.records import (
     writing,
 )
 from common.subgroups import subgroups
+from common.verdicts import verdict_of
 
 STAGE = "04"
 METRICS = "metrics.json"
@@ -72,13 +73,6 @@ IS_FACE = (
 COLUMNS = ("video_id", "filename", "label", "score", "p_fake", "verdict", "faces", "people", "reason")
 PEOPLE_COLUMNS = ("video_id", "filename", "person", "score", "p_fake", "verdict", "frames", "reason")
 MISSING_FACE_SCORE = 0.5  # Kaggle's form has no "cannot judge"
-
-
-def verdict_of(score):
-    """Return "REAL" when the score P(real) is at least 0.5, "FAKE" below, "CANNOT JUDGE" for None."""
-    if score is None:
-        return CANNOT_JUDGE
-    return CLASS_NAMES[REAL if score >= THRESHOLD else FAKE].upper()
 
 
 def java_home():

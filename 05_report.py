@@ -32,10 +32,19 @@ from common.paths import (
     locate,
 )
 from common.records import InputError, OutputError, read_json, source_stamp, write_atomic
-from common.verdicts import METRICS_RECORD, PEOPLE_TABLE, VERDICTS_TABLE, doubt, plain_words, read_table, read_verdicts
+from common.verdicts import (
+    METRICS_RECORD,
+    PEOPLE_TABLE,
+    REPORT,
+    VERDICTS_TABLE,
+    doubt,
+    plain_words,
+    read_table,
+    read_verdicts,
+    verdict_of,
+)
 
 STAGE = "05"
-REPORT = "report.html"
 ROBUSTNESS_TABLE, ROBUSTNESS_PLOT = "robustness.csv", "Robustness.png"  # of 03c_robustness.py
 TEMPLATES_DIR = REPOSITORY_DIR / "templates"
 FEW_PICTURES, LARGE_PX, SMALL_PX = 2000, 160, 96  # up to so many faces are shown large; longer side, of 80 on the page
@@ -59,17 +68,31 @@ def clock(seconds):
     return f"{minutes}:{tenths // 10:02}.{tenths % 10}"
 
 
+def as_face(line):
+    """Return a prediction as the page shows it, or None if it is of no face. One that cannot be judged has no P(fake)."""
+    face = json.loads(line)
+    if not face.get("file"):
+        return None
+    score = face["score"]
+    if score is not None and not 0 <= score <= 1 or not 0 <= face["frame_s"] < float("inf"):
+        raise ValueError("is no prediction")
+    return face | {
+        "p_fake": None if score is None else 1 - score, "verdict": None if score is None else verdict_of(score),
+        "frame": int(face["frame"]), "person": int(face["person"]), "time": clock(face["frame_s"]),
+    }  # fmt: skip
+
+
 def read_faces(path, video_ids):
-    """Return {video_id: its scored faces in time order} from the predictions, of these videos only."""
-    faces = {}
+    """Return {video_id: its faces in time order} from the predictions, of these videos only."""
+    faces = defaultdict(list)
     with open(path, encoding="utf-8") as file:
         for line in file:
             try:
-                face = json.loads(line)
-                if face["score"] is not None and face["video_id"] in video_ids:
-                    faces.setdefault(face["video_id"], []).append(face | {"p_fake": 1 - face["score"]})
+                face = as_face(line)
             except (ValueError, KeyError, TypeError):
                 continue  # 04 has said so
+            if face and face["video_id"] in video_ids:
+                faces[face["video_id"]].append(face)
     return {
         video_id: sorted(found, key=lambda face: (face["frame"], face["person"])) for video_id, found in faces.items()
     }
@@ -83,16 +106,19 @@ def evenly(items, number):
 
 
 def time_plot(faces, length_s):
-    """Return the points (x, y, above the threshold) and the lines of one person's P(fake) over time, in px of the plot.
+    """Return the points (x, y, verdict) and the lines of one person's P(fake) over time, in px of the plot; None for one point.
 
-    A line is interrupted where the person was not seen in a frame.
+    A line is interrupted where there is no score in a frame.
     """
+    faces = [face for face in faces if face["p_fake"] is not None]
+    if len(faces) < 2:
+        return None
     length_s = max(length_s or 0, faces[-1]["frame_s"]) or 1
     points, lines, before = [], [], None
     for face in faces:
         x = round(PLOT_LEFT + PLOT_WIDTH * face["frame_s"] / length_s, 1)
         y = round(PLOT_TOP + PLOT_HEIGHT * (1 - face["p_fake"]), 1)
-        points.append((x, y, face["score"] < THRESHOLD))
+        points.append((x, y, face["verdict"]))
         if before is None or face["frame"] - before > 1:
             lines.append([])
         lines[-1].append(f"{x},{y}")
@@ -105,29 +131,46 @@ def inside(folder, name):
     return folder / name if name and Path(name).name == name and name not in (".", "..") else None
 
 
-def describe_people(faces, people, folder, frames_record, face_kind, model_digest, limit):
+def lowest_and_highest(faces):
+    """Return the range of the faces' P(fake), (None, None) without any."""
+    found = [face["p_fake"] for face in faces if face["p_fake"] is not None]
+    return min(found, default=None), max(found, default=None)
+
+
+def explained_faces(folder, model_digest):
+    """Return ({file: score} of the faces that 03b explained with this model, how to read the overlays)."""
+    record = read_json(folder / "explained" / "explained.json") if folder else None
+    if not isinstance(record, dict) or not model_digest or record.get("model_digest") != model_digest:
+        return {}, None
+    try:
+        return {face["file"]: face["score"] for face in record["faces"]}, str(record["how_to_read"])
+    except (KeyError, TypeError):
+        return {}, None
+
+
+def describe_people(faces, people, folder, frames_record, face_kind, explained, limit):
     """Return what the page shows of each person of a video: score, faces in time order, score over time."""
-    explained = read_json(folder / "explained" / "explained.json") or {} if folder else {}
-    is_current = model_digest and model_digest in json.dumps(explained.get("made_from", explained))
     known = {row["person"]: row for row in people}
     numbers = sorted({face["person"] for face in faces})
     described = []
     for number in numbers:
         own = [face for face in faces if face["person"] == number]
-        score = known[number]["score"] if number in known else sum(face["score"] for face in own) / len(own)
-        pictures = [
-            {
-                "path": folder and inside(folder / face_kind, face["file"]), "p_fake": face["p_fake"],
-                "overlay_path": inside(folder / "explained", face["file"]) if folder and is_current else None,
-                "time": clock(face["frame_s"]), "is_fake": face["score"] < THRESHOLD, "data": None, "overlay": None,
-            }
-            for face in evenly(own, max(1, limit // len(numbers)))
-        ]  # fmt: skip
+        scores = [face["score"] for face in own if face["score"] is not None]
+        mean = sum(scores) / len(scores) if scores else None
+        person = known.get(number, {"score": mean, "verdict": verdict_of(mean)})
+        low, high = lowest_and_highest(own)
+        shown = evenly(own, max(1, limit // len(numbers)))
+        for face in shown:
+            on_disk = folder and face.get("self_blended") != "blend"
+            same = face["score"] is not None and explained.get(face["file"]) == face["score"]
+            face |= {
+                "path": inside(folder / face_kind, face["file"]) if on_disk else None, "data": None, "overlay": None,
+                "overlay_path": inside(folder / "explained", face["file"]) if on_disk and same else None,
+            }  # fmt: skip
         described.append({
-            "number": number, "score": score, "p_fake": None if score is None else 1 - score, "frames": len(own),
-            "low": min(face["p_fake"] for face in own), "high": max(face["p_fake"] for face in own),
-            "plot": time_plot(own, frames_record.get("length_s")) if len(own) > 1 else None,
-            "pictures": pictures, "left_out": len(own) - len(pictures),
+            "number": number, "p_fake": None if person["score"] is None else 1 - person["score"],
+            "verdict": person["verdict"], "reason": person.get("reason"), "frames": len(own), "low": low, "high": high,
+            "plot": time_plot(own, frames_record.get("length_s")), "pictures": shown, "left_out": len(own) - len(shown),
         })  # fmt: skip
     return described
 
@@ -136,7 +179,8 @@ def describe_video(row, faces, people, frames_dir, face_kind, model_digest, limi
     """Return a row of video_preds.csv with what the page shows beside it."""
     folder = inside(frames_dir, row["video_id"])
     frames_record = (read_json(folder / FRAMES_RECORD) if folder else None) or {}
-    found = [face["p_fake"] for face in faces]
+    low, high = lowest_and_highest(faces)
+    explained, how_to_read = explained_faces(folder, model_digest)
     is_photo = (row["filename"] or "").lower().endswith(PHOTO_SUFFIXES)
     length_s = frames_record.get("length_s")
     return row | {
@@ -144,10 +188,9 @@ def describe_video(row, faces, people, frames_dir, face_kind, model_digest, limi
         "truth": None if row["label"] is None else CLASS_NAMES[row["label"]].upper(),
         "is_photo": is_photo, "length": "photo" if is_photo else f"{length_s:.1f} s" if length_s else None,
         "size": f"{frames_record['width']} × {frames_record['height']} px" if "width" in frames_record else None,
-        "low": min(found, default=None), "high": max(found, default=None), "warnings": frames_record.get("warnings", []),
-        "split": faces[0].get("split") if faces else None,
-        "anchor": None,
-        "persons": describe_people(faces, people, folder, frames_record, face_kind, model_digest, limit),
+        "low": low, "high": high, "warnings": frames_record.get("warnings", []),
+        "split": faces[0].get("split") if faces else None, "anchor": None, "how_to_read": how_to_read,
+        "persons": describe_people(faces, people, folder, frames_record, face_kind, explained, limit),
     }  # fmt: skip
 
 
@@ -187,7 +230,7 @@ def load_pictures(videos):
         for picture, (data, overlay) in zip(pictures, loaded, strict=True):
             spent += len(data or "") + len(overlay or "")
             if data is None:
-                counts["unreadable"] += 1
+                counts["unreadable"] += picture["path"] is not None
             elif spent > MOST_PICTURES_LENGTH:
                 counts["left_out"] += 1
             else:
@@ -233,25 +276,12 @@ def data_uri(data, kind):
 
 def draw_charts(labelled):
     """Return the charts of labelled, judged videos: {"title", "text", "light", "dark"}, the last two addresses of pictures."""
-    from common import plots
+    from common.plots import score_charts, svg_of
 
-    labels, p_fake = [row["label"] for row in labelled], [row["p_fake"] for row in labelled]
-    predicted = [int(row["score"] >= THRESHOLD) for row in labelled]
-    charts = [("Scores by class", "How many real and fake videos got which P(fake).", plots.histogram_on)]
-    if len(set(labels)) == 2:
-        charts += [
-            ("ROC curve", "How many fakes are found, and how many reals are called FAKE for it.", plots.roc_on),
-            ("Precision and recall", "How many FAKE verdicts are right, by how many fakes are found.", plots.precision_recall_on),
-            ("Calibration", "Of videos given this P(fake), the share that is fake (bars: 95 % intervals).", plots.calibration_on),
-        ]  # fmt: skip
-    drawn = [(title, text, lambda axes, draw=draw: draw(axes, labels, p_fake)) for title, text, draw in charts]
-    drawn.append((
-        "Confusion matrix", "Verdicts against the truth: count and share of the row.",
-        lambda axes: plots.confusion_on(axes, labels, predicted, colour_bar=False),
-    ))  # fmt: skip
+    charts = score_charts([row["label"] for row in labelled], [row["score"] for row in labelled])
     return [
-        {"title": title, "text": text, **{theme: data_uri(plots.svg_of(draw, theme), "svg+xml") for theme in plots.THEMES}}
-        for title, text, draw in drawn
+        {"title": title, "text": text, **{theme: data_uri(svg, "svg+xml") for theme, svg in svg_of(draw).items()}}
+        for title, text, draw in charts
     ]  # fmt: skip
 
 

@@ -1,8 +1,10 @@
 # `make` lists the targets. Everything runs in .venv, made once and again when requirements.txt changes.
 .DEFAULT_GOAL := help
-.PHONY: help demo test train detect bench clean
+.PHONY: help demo test test-browser train detect bench clean
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 READY := .venv/.ready
+BROWSER_READY := .venv/.browser-ready
+export CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 DEMO_ACTORS := 80
 DEMO_SEED := 2020
 DEMO_EPOCHS := 6
@@ -20,6 +22,7 @@ endef
 help:
 	@echo 'make demo                 set up, make the sample videos, run the whole pipeline on them (demo/)'
 	@echo 'make test                 check the style, run every test'
+	@echo 'make test-browser         look at the report in a headless Chromium (CHROMIUM=PATH if it is not found)'
 	@echo 'make train VIDEOS=DIR     train on your own labelled videos (DIR/metadata.json says REAL or FAKE)'
 	@echo 'make detect VIDEOS=PATH   judge a video, a photo, or a folder of them'
 	@echo 'make bench                measure speed and memory against what one would run instead (an hour, 12 GB in .bench/)'
@@ -44,12 +47,21 @@ demo: $(READY)
 	run 03b_explain.py; \
 	run 03c_robustness.py; \
 	run 04_mapreduce_video_preds.py; \
-	echo; cat demo/mapreduce_res.txt
+	run 05_report.py; \
+	echo; cat demo/mapreduce_res.txt; echo; echo "Open this page to see the faces: demo/report.html"
 
 test: $(READY)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/python -m pytest
+
+$(BROWSER_READY): $(READY) requirements-browser.txt
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-browser.txt
+	@touch $(BROWSER_READY)
+
+test-browser: $(BROWSER_READY)
+	@test -n "$$CHROMIUM" || { echo 'Chromium is needed (apt-get install chromium); or name one: make $@ CHROMIUM=/path' >&2; exit 2; }
+	.venv/bin/python -m pytest -m browser tests/browser
 
 train: $(READY)
 	$(need_videos)
@@ -58,8 +70,10 @@ train: $(READY)
 	run 01a_crop_faces_mtcnn.py --videos-dir "$$VIDEOS"; \
 	run 02_prepare_dataset.py --videos-dir "$$VIDEOS"; \
 	run 03_train_cnn.py; \
-	run 03b_explain.py --videos-dir "$$VIDEOS"; \
-	run 04_mapreduce_video_preds.py
+	run 03b_explain.py --videos-dir "$$VIDEOS"; \\
+	run 04_mapreduce_video_preds.py; \\
+	run 05_report.py --videos-dir "$$VIDEOS"; \\
+	echo "Open this page to see the faces: $${DEEPFAKE_DATA_DIR:-.}/report.html"
 
 detect: $(READY)
 	$(need_videos)

@@ -1,11 +1,12 @@
-"""Judge any video, photo or folder of them: was a face in it altered? Runs 00, 01a, 03a and 04 one after the other.
+"""Judge any video, photo or folder of them: was a face in it altered? Runs 00, 01a, 03a, 04 and 05 one after the other.
 
 Reads   PATH, which is never changed, and weights: --weights, else those trained in the data root, else the shipped ones
 Writes  detect/<name>-<hash of the path>/ below the data root; nothing beside your files
 Rerun   goes on with what is complete
 
-Prints a table, most suspicious first: verdict, P(fake), faces, people, reason. REAL when the score P(real) = 1 - P(fake) is at
-least 0.5; a score is an indication, no proof. Exit status: 0 everything was judged; 1 something could not be; 2 could not run.
+Prints a table, most suspicious first: verdict, P(fake), faces, people, reason; then the path of report.html, which shows the
+faces. REAL when the score P(real) = 1 - P(fake) is at least 0.5; a score is an indication, no proof. --json prints the same for
+programs. Exit status: 0 everything was judged; 1 something could not be; 2 could not run.
 """
 
 import importlib
@@ -20,7 +21,7 @@ from common.constants import CANNOT_JUDGE
 from common.model import BASE_WEIGHTS, read_model_record
 from common.paths import BEST_MODEL, DEFAULT_NAMES, data_root, digest, list_frame_dirs
 from common.records import InputError, failures
-from common.verdicts import doubt, read_verdicts
+from common.verdicts import REPORT, doubt, read_verdicts
 
 COLUMNS = ("video", "verdict", "P(fake)", "faces", "people", "reason")
 LONGEST_NAME = 50  # characters of the working folder's name; file systems allow 255 bytes
@@ -95,6 +96,7 @@ def run_steps(args, path, folder, weights):
         ("01a_crop_faces_mtcnn", [*place, *videos, *work]),
         ("03a_load_model", [*place, *videos, *model]),
         ("04_mapreduce_video_preds", [*place, *model, "--aggregate", args.aggregate]),
+        ("05_report", [*place, *videos, *model]),
     ]:
         status = importlib.import_module(name).main(options)
         if status == 2:
@@ -121,9 +123,15 @@ def main(argv=None):
     folder = working_dir(args, path)
     say(f"judging {path} with {weights}")
     worst, verdicts = run_steps(args, path, folder, weights)
+    report = folder / REPORT if verdicts else None
     failed = failed_inputs(folder, path, verdicts)
     if args.json:  # ASCII, so that no terminal and no encoding can stumble over a name
-        result = {"weights": str(weights), "warning": doubt(record), "folder": str(folder)}
+        result = {
+            "weights": str(weights),
+            "warning": doubt(record),
+            "folder": str(folder),
+            "report": report and str(report),
+        }
         print(json.dumps({**result, "videos": verdicts, "failed": failed}, indent=1))
     else:
         table = [COLUMNS]
@@ -135,6 +143,11 @@ def main(argv=None):
         if warning := doubt(record):
             print(f"\nWARNING: {warning}")
         print(f"\nP(fake) is a score, no proof. Everything made on the way is in {printable(folder)}")
+        print(
+            f"Open this page to see the faces: {printable(report)}"
+            if report
+            else "No page was made: nothing could be read"
+        )
     return 1 if worst or failed or any(row["score"] is None for row in verdicts) else 0
 
 

@@ -1,6 +1,8 @@
 """The look of the plots, and those that several scripts draw. Positive is fake: "found" is a fake called FAKE."""
 
+import functools
 import io
+import re
 
 import numpy as np
 
@@ -81,24 +83,25 @@ def draw_history(path, history, kept_epoch, name, unit):
     save_figure(figure, path)
 
 
-def svg_of(draw, theme):
-    """Return the bytes of an SVG picture in a theme ("light", "dark"), without a background; `draw(axes)` fills it."""
+def svg_of(draw):
+    """Return {theme: bytes of an SVG picture without a background}; `draw(axes)` fills it, in C0 for fake and C1 for real."""
     import matplotlib
 
-    ink, grid, fake, real = THEMES[theme]
+    ink, grid, fake, real = THEMES["light"]
     style = {name: ink for name in ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")}
     style |= {"axes.facecolor": "none", "figure.facecolor": "none", "legend.facecolor": "none", "grid.color": grid}
-    style |= {
-        "axes.prop_cycle": matplotlib.cycler(color=[fake, real]),
-        "svg.hashsalt": "the same ids in every run",
-        "svg.fonttype": "none",
-    }
+    style |= {"axes.prop_cycle": matplotlib.cycler(color=[fake, real]), "svg.fonttype": "none"}
     data = io.BytesIO()
-    with matplotlib.rc_context(style):
+    with matplotlib.rc_context(style | {"svg.hashsalt": "the same ids in every run"}):
         figure, axes = new_figure(4.6, 3.8)
         draw(axes)
         figure.savefig(data, format="svg", metadata={"Date": None, "Creator": None})
-    return data.getvalue()
+    svg = data.getvalue().decode()
+    pictures = {}
+    for theme, colours in THEMES.items():  # drawing it again would take twice as long
+        other = dict(zip((colour.lower() for colour in THEMES["light"]), colours, strict=True))
+        pictures[theme] = re.sub("|".join(other), lambda found, other=other: other[found[0]], svg).encode()
+    return pictures
 
 
 def roc_on(axes, labels, p_fake):
@@ -160,3 +163,18 @@ def histogram_on(axes, labels, p_fake):
     axes.set(xlabel="P(fake)", ylabel="videos", title="Scores by class")
     axes.yaxis.get_major_locator().set_params(integer=True)
     axes.legend()
+
+
+def score_charts(labels, scores):
+    """Return (title, what it shows, function that draws it on axes) for labelled videos; curves only with both classes."""
+    p_fake, predicted = 1 - np.asarray(scores), (np.asarray(scores) >= THRESHOLD).astype(int)
+    charts = [("Scores by class", "How many real and fake videos got which P(fake).", histogram_on)]
+    if len(set(labels)) == 2:
+        charts += [
+            ("ROC curve", "How many fakes are found, and how many reals are called FAKE for it.", roc_on),
+            ("Precision and recall", "How many FAKE verdicts are right, by how many fakes are found.", precision_recall_on),
+            ("Calibration", "Of videos given this P(fake), the share that is fake (bars: 95 % intervals).", calibration_on),
+        ]  # fmt: skip
+    drawn = [(title, text, functools.partial(draw, labels=labels, p_fake=p_fake)) for title, text, draw in charts]
+    confusion = functools.partial(confusion_on, labels=labels, predicted=predicted, colour_bar=False)
+    return [*drawn, ("Confusion matrix", "Verdicts against the truth: count and share of the row.", confusion)]

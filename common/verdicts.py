@@ -3,11 +3,12 @@
 import csv
 import re
 
-from common.constants import SELF_BLENDED_FACES
+from common.constants import CANNOT_JUDGE, CLASS_NAMES, FAKE, REAL, SELF_BLENDED_FACES, THRESHOLD
 
 VERDICTS_TABLE = "video_preds.csv"
 PEOPLE_TABLE = "people_preds.csv"
 METRICS_RECORD = "metrics.json"
+REPORT = "report.html"
 NUMBERS = {  # columns of the tables that are no text
     "score": float, "p_fake": float, "label": int, "faces": int, "people": int, "person": int, "frames": int
 }  # fmt: skip
@@ -17,11 +18,11 @@ ONLY_BLENDS = (
     '(README: "What it can and cannot see")'
 )
 PLAIN_WORDS = (  # what a reason begins with or holds, and what it means to someone who has never seen this program
-    (r"no face of confidence|no usable face", "No face was seen clearly enough in any of the moments looked at."),
-    (r"faces? .*too small|too small", "The faces are so small that traces of a change could not be seen."),
-    (r"blur", "The faces are too blurred to judge."),
-    (r"dark", "The faces are too dark to judge."),
-    (r"too few (frames|faces)", "A face was seen in too few moments of the video to judge."),
+    (r"^no face of confidence|^no usable face", "No face was seen clearly enough in any of the moments looked at."),
+    (r"^faces too small", "The faces are so small that traces of a change could not be seen."),
+    (r"^faces too blurred", "The faces are too blurred to judge."),
+    (r"^faces too dark", "The faces are too dark to judge."),
+    (r"^usable faces in too few frames", "A face was seen well enough in too few moments to judge."),
     (r"is empty", "The file holds nothing: perhaps copying it was interrupted."),
     (r"not a readable video", "This is not a video, or it is damaged so badly that no player could show it."),
     (r"not a readable photo", "This is not a photo, or it is damaged so badly that it cannot be shown."),
@@ -36,6 +37,13 @@ PLAIN_WORDS = (  # what a reason begins with or holds, and what it means to some
     (r"cannot be read: Permission|folder cannot be read", "This program is not allowed to read it."),
     (r"was not processed|not looked for|faces are not readable", "A step before was left out or interrupted; run it again."),
 )  # fmt: skip
+
+
+def verdict_of(score):
+    """Return "REAL" when the score P(real) is at least 0.5, "FAKE" below, "CANNOT JUDGE" for None."""
+    if score is None:
+        return CANNOT_JUDGE
+    return CLASS_NAMES[REAL if score >= THRESHOLD else FAKE].upper()
 
 
 def read_table(path):

@@ -1,5 +1,6 @@
 """detect.py: from any file or folder to verdicts, with the real pipeline and a network of random weights."""
 
+import html
 import importlib
 import json
 import os
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from common.model import build_model, save_model
+from common.verdicts import suspicion
 
 detect = importlib.import_module("detect")
 PHOTO = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
@@ -110,14 +112,19 @@ def test_everything_is_listed_once_most_suspicious_first(judged):
         "CANNOT JUDGE" in shown["evil?[2J?.heic"][0] and ".heic files are not supported" in shown["evil?[2J?.heic"][0]
     )
     (made,) = (data_dir / "detect").iterdir()
-    assert done.stdout.endswith(f"Everything made on the way is in {Path('data') / 'detect' / made.name}\n")
+    place = Path("data") / "detect" / made.name
+    assert done.stdout.endswith(
+        f"Everything made on the way is in {place}\nOpen this page to see the faces: {place / 'report.html'}\n"
+    )
+    page = (made / "report.html").read_text(encoding="utf-8")
+    assert all(html.escape(name) in page for name in names[:-1]) and page.count("data:image/webp") == 23
 
 
 @pytest.mark.slow
 def test_errors_are_words_and_output_is_ours(judged):
     *_, done = judged
     assert "Traceback" not in done.stderr
-    starts = ("judging ", "00: ", "01a: ", "03a: ", "04: ")
+    starts = ("judging ", "00: ", "01a: ", "03a: ", "04: ", "05: ")
     assert [line for line in done.stderr.splitlines() if not line.startswith(starts)] == []
 
 
@@ -147,11 +154,12 @@ def test_rerun_keeps_what_is_complete_and_a_removed_video_leaves(judged, weights
     assert run("..", *options) == 1
     out, err = capfd.readouterr()
     answer = json.loads(out)
-    assert set(answer) == {"weights", "warning", "folder", "videos", "failed"}
+    assert set(answer) == {"weights", "warning", "folder", "report", "videos", "failed"}
     assert {row["filename"] for row in answer["videos"]} == {
         "sub/it's two.MP4", "photo.JPG", "no face.png", "text.mp4", "empty.mov"
     }  # fmt: skip
     assert answer["failed"] == [] and answer["weights"] == str(weights) and answer["folder"] == str(made)
+    assert answer["report"] == str(made / "report.html")
     rows = {row["filename"]: row for row in answer["videos"]}
     assert list(rows)[:2] == sorted(list(rows)[:2], key=lambda name: -rows[name]["p_fake"])
     assert rows["photo.JPG"]["p_fake"] == 1 - rows["photo.JPG"]["score"]
@@ -190,7 +198,7 @@ def test_nothing_readable_is_said_input_by_input(tmp_path, weights, capfd):
     assert [line.split()[:2] for line in out.split("\n\n")[0].splitlines()[1:]] == [
         ["text.mp4", "CANNOT"], ["x.heic", "CANNOT"]
     ]  # fmt: skip
-    assert "Traceback" not in err
+    assert "Traceback" not in err and out.endswith("No page was made: nothing could be read\n")
 
 
 def test_folder_without_videos(tmp_path, weights, capfd):
@@ -282,7 +290,7 @@ def test_table_is_aligned_whatever_the_names():
 
 def test_suspicion_puts_the_unjudged_last():
     rows = [{"p_fake": p_fake, "filename": name} for p_fake, name in ((None, "a"), (0.0, "b"), (0.9, "d"), (0.9, "c"))]
-    assert [row["filename"] for row in sorted(rows, key=detect.suspicion)] == ["c", "d", "b", "a"]
+    assert [row["filename"] for row in sorted(rows, key=suspicion)] == ["c", "d", "b", "a"]
 
 
 def test_failure_is_told_from_a_judged_file_of_the_same_name(tmp_path):
