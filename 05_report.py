@@ -71,7 +71,7 @@ def clock(seconds):
 def as_face(line):
     """Return a prediction as the page shows it, or None if it is of no face. One that cannot be judged has no P(fake)."""
     face = json.loads(line)
-    if not face.get("file"):
+    if not face["file"]:
         return None
     score = face["score"]
     if score is not None and not 0 <= score <= 1 or not 0 <= face["frame_s"] < float("inf"):

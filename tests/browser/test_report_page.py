@@ -247,8 +247,9 @@ def test_print_hides_the_controls_and_is_light(visit):
 def test_printing_few_videos_opens_their_faces_and_closes_them_again(visit):
     page = visit()
     page.fill("#search", "party 0")
+    found = len(shown_names(page))
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    assert page.locator("tbody.video details[open]").count() == 10
+    assert 10 <= found <= 13 and page.locator("tbody.video details[open]").count() == found
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert page.locator("tbody.video details[open]").count() == 0
 
