@@ -13,6 +13,7 @@ from common.records import write_atomic
 BLUE, ORANGE = "#0072B2", "#D55E00"  # told apart by the colour-blind and in grey (Okabe & Ito, 2008)
 DPI = 150
 HISTOGRAM_BINS = 20
+WHITE_TEXT_FROM = 0.7  # of the darkest blue: there white and black stand out equally
 THEMES = {  # ink, grid, fake, real: at least 3:1 against the page behind them, which is white or almost black
     "light": ("#1f2328", "#d0d7de", ORANGE, BLUE),
     "dark": ("#e6e9ec", "#444c56", "#E69F00", "#56B4E9"),
@@ -55,6 +56,8 @@ def confusion_on(axes, labels, predicted, colour_bar=True):
         xticklabels=names, yticklabels=names, annot_kws={"size": 14},
         cbar_kws={"label": "share of the row"} if colour_bar else None,
     )  # fmt: skip
+    for text, share in zip(axes.texts, shares.ravel(), strict=True):
+        text.set_color("white" if share > WHITE_TEXT_FROM else "#101010")
     axes.set(xlabel="verdict", ylabel="label (truth)")
     axes.tick_params(axis="y", rotation=0)
 
@@ -147,10 +150,9 @@ def calibration_on(axes, labels, p_fake):
             p_fake[inside].mean(), fakes / total, [[fakes / total - low], [high - fakes / total]], fmt="o", color="C0",
             capsize=3,
         )  # fmt: skip
-    axes.plot([0, 1], [0, 1], ":", color="C1", label="as it should be")
-    axes.set(xlabel="P(fake) given", ylabel="share that is fake", title="Calibration", aspect="equal")
+    axes.plot([0, 1], [0, 1], ":", color="C1")
+    axes.set(xlabel="P(fake) given", ylabel="share that is fake", title="Calibration (dotted: perfect)", aspect="equal")
     axes.grid()
-    axes.legend(loc="best")
 
 
 def histogram_on(axes, labels, p_fake):

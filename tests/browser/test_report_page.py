@@ -100,7 +100,12 @@ def visit(chromium, report_path):
 
 def keep_screenshot(page, name):
     if folder := os.environ.get("REPORT_SCREENSHOTS"):
+        size = page.viewport_size
+        page.set_viewport_size(
+            {**size, "height": page.evaluate("document.body.scrollHeight")}
+        )  # else the rest is not drawn
         page.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=True)
+        page.set_viewport_size(size)
 
 
 def shown_names(page):
@@ -187,14 +192,15 @@ def test_layout_fits_the_width(visit, width, scheme):
     page = visit(width=width, color_scheme=scheme)
     keep_screenshot(page, f"{width}_{scheme}_closed")
     page.locator("details").evaluate_all("all => all.slice(0, 12).forEach(details => { details.open = true; })")
-    for place in range(0, page.evaluate("document.body.scrollHeight"), 700):
-        page.evaluate("y => scrollTo(0, y)", place)
-        page.wait_for_timeout(20)
     keep_screenshot(page, f"{width}_{scheme}_open")
     assert page.evaluate("document.documentElement.scrollWidth") == width
     outside = """width => Array.from(document.querySelectorAll("main *")).filter(e => !e.closest(".wide") && !e.closest("svg")
         && e.getBoundingClientRect().right > width + 1).map(e => e.outerHTML.slice(0, 200))"""
     assert page.evaluate(outside, width) == []
+    headings = page.locator("thead th:visible").evaluate_all("all => all.map(th => [th.textContent, th.offsetHeight])")
+    assert len(headings) > 10 and all(height < 110 for _, height in headings), (
+        "no heading is broken up letter by letter"
+    )
     assert page.locator("#search").bounding_box()["height"] >= 36, "large enough for a thumb"
 
 
