@@ -70,9 +70,9 @@ train: $(READY)
 	run 01a_crop_faces_mtcnn.py --videos-dir "$$VIDEOS"; \
 	run 02_prepare_dataset.py --videos-dir "$$VIDEOS"; \
 	run 03_train_cnn.py; \
-	run 03b_explain.py --videos-dir "$$VIDEOS"; \\
-	run 04_mapreduce_video_preds.py; \\
-	run 05_report.py --videos-dir "$$VIDEOS"; \\
+	run 03b_explain.py --videos-dir "$$VIDEOS"; \
+	run 04_mapreduce_video_preds.py; \
+	run 05_report.py --videos-dir "$$VIDEOS"; \
 	echo "Open this page to see the faces: $${DEEPFAKE_DATA_DIR:-.}/report.html"
 
 detect: $(READY)
