@@ -25,14 +25,13 @@ from pathlib import Path
 
 import numpy as np
 
-from common.aggregation import AGGREGATES, CERTAIN_ENOUGH, SCORE_DECIMALS, commonest, why_not_judged
+from common.aggregation import AGGREGATES, CERTAIN_ENOUGH, SCORE_DECIMALS, commonest, needed_frames, why_not_judged
 from common.calibration import UNCHANGED, calibrate, read_parameters
 from common.cli import add_path, add_seed, make_parser, positive, say, stop, usable_cpus
 from common.constants import (
     CANNOT_JUDGE,
     CLASS_NAMES,
     FAKE,
-    MIN_USABLE_FRAMES,
     PERSON_MIN_FRAMES,
     REAL,
     THRESHOLD,
@@ -63,8 +62,6 @@ SCHEMA = (
     "score double, reason string, face_px double, frame_px double, brightness double, sharpness double, video_frames int, "
     "broken string"
 )
-# When no line is a face, this rule would put an empty table in the place of the plan, and with it what was observed on the way.
-EMPTY_PLAN_RULE = "org.apache.spark.sql.execution.adaptive.AQEPropagateEmptyRelation"
 MEASURES = ("face_px", "frame_px", "brightness", "sharpness")  # a video has the mean of its usable faces
 IS_FACE = (
     "broken is null and video_id is not null and (score is null or score between 0 and 1) "
@@ -72,6 +69,8 @@ IS_FACE = (
 )
 COLUMNS = ("video_id", "filename", "label", "score", "p_fake", "verdict", "faces", "people", "reason")
 PEOPLE_COLUMNS = ("video_id", "filename", "person", "score", "p_fake", "verdict", "frames", "reason")
+# Where no line is a prediction, this rule would leave out the stage that counts the broken ones.
+KEEPS_OBSERVATION = "org.apache.spark.sql.execution.adaptive.AQEPropagateEmptyRelation"
 MISSING_FACE_SCORE = 0.5  # Kaggle's form has no "cannot judge"
 
 
@@ -98,7 +97,6 @@ def start_spark(master):
         conf.setMaster(master or "local[*]")
     quiet = Path(__file__).resolve().parent / "common" / "log4j2.properties"
     conf.setIfMissing("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={quiet.as_uri()}")
-    conf.setIfMissing("spark.sql.adaptive.optimizer.excludedRules", EMPTY_PLAN_RULE)
     conf.setIfMissing("spark.ui.enabled", "false")
     conf.setIfMissing("spark.ui.showConsoleProgress", "false")
     if conf.get("spark.master", "").startswith("local"):
@@ -116,7 +114,7 @@ def judge_videos(faces, aggregate):
     """Return a DataFrame with one row per video from one row per face (the columns of SCHEMA).
 
     `people` is a list of {person, frames, score, reasons}: the number of usable faces, their mean, why the others are not.
-    `score` is null where usable faces are in fewer frames than a verdict needs. `common.aggregation` has the same in NumPy.
+    `common.aggregation` has the same rules in NumPy.
     """
     from pyspark.sql import functions as f
 
@@ -140,7 +138,7 @@ def judge_videos(faces, aggregate):
         "lowest-person": f.coalesce(often, f.min(mean_of_person)),
         "confident": f.sum("weighted") / f.sum("weights"),
     }[aggregate]
-    videos = people.groupBy("video_id").agg(
+    return people.groupBy("video_id").agg(
         *(f.min(name).alias(name) for name in names),
         f.sum("faces").alias("faces"),
         f.size(f.array_distinct(f.flatten(f.collect_list("frames")))).alias("usable_frames"),
@@ -150,8 +148,6 @@ def judge_videos(faces, aggregate):
         f.round(score, SCORE_DECIMALS).alias("score"),
         *((f.sum(name) / f.sum(f"{name}_known")).alias(name) for name in MEASURES),
     )
-    needed = f.least(f.lit(MIN_USABLE_FRAMES), f.coalesce("video_frames", f.lit(1)))
-    return videos.withColumn("score", f.when(f.col("usable_frames") >= needed, f.col("score")))
 
 
 def read_faces(spark, path):
@@ -179,6 +175,7 @@ def collect_verdicts(spark, path, aggregate, calibration=UNCHANGED):
     from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
 
+    spark.conf.set("spark.sql.adaptive.optimizer.excludedRules", KEEPS_OBSERVATION)
     try:
         faces, observed = read_faces(spark, path)
         rows = [as_row(judged, calibration) for judged in judge_videos(faces, aggregate).collect()]
@@ -195,16 +192,16 @@ def verdict_columns(score, calibration):
     return {"score": score, "p_fake": None if score is None else 1 - score, "verdict": verdict_of(score)}
 
 
-def people_rows(judged, calibration):
-    """Return the rows of people_preds.csv of one video, without video_id and filename.
+def people_rows(people, is_judged, calibration):
+    """Return the rows of people_preds.csv of one video, without video_id and filename. `people`: as from `judge_videos`.
 
     Nobody is judged in a video that is not; else those seen in at least 3 frames, or everybody if nobody is.
     """
-    people = sorted((person for person in judged["people"] if person["person"] is not None), key=lambda p: p["person"])
+    people = sorted((person for person in people if person["person"] is not None), key=lambda p: p["person"])
     often = min(PERSON_MIN_FRAMES, max((person["frames"] for person in people), default=0))
     rows = []
     for person in people:
-        counts = judged["score"] is not None and person["frames"] >= max(1, often)
+        counts = is_judged and person["frames"] >= max(1, often)
         reason = None if counts else commonest(Counter(person["reasons"])) or TOO_FEW_FRAMES
         score = verdict_columns(person["score"] if counts else None, calibration)
         rows.append({"person": person["person"], **score, "frames": person["frames"], "reason": reason})
@@ -213,15 +210,15 @@ def people_rows(judged, calibration):
 
 def as_row(judged, calibration=UNCHANGED):
     """Return a Spark row as a line of video_preds.csv, with `group`, the people's rows and MEASURES added."""
-    reason, people = None, judged["people"]
-    if judged["score"] is None:
-        reasons = [reason for person in people for reason in person["reasons"]]
-        reason = why_not_judged(reasons, judged["usable_frames"], judged["video_frames"])
+    people, usable, frames = (judged[name] for name in ("people", "usable_frames", "video_frames"))
+    is_judged = usable >= needed_frames(frames)
+    reasons = [reason for person in people for reason in person["reasons"]]
     return {
         "video_id": judged["video_id"], "filename": judged["filename"], "group": judged["group"] or judged["video_id"],
-        "label": judged["label"], **verdict_columns(judged["score"], calibration), "faces": judged["faces"],
-        "people": sum(person["frames"] > 0 for person in people), "reason": reason,
-        "people_rows": people_rows(judged, calibration), **{name: judged[name] for name in MEASURES},
+        "label": judged["label"], **verdict_columns(judged["score"] if is_judged else None, calibration),
+        "faces": judged["faces"], "people": sum(person["frames"] > 0 for person in people),
+        "reason": None if is_judged else why_not_judged(reasons, usable, frames),
+        "people_rows": people_rows(people, is_judged, calibration), **{name: judged[name] for name in MEASURES},
     }  # fmt: skip
 
 

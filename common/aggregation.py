@@ -36,7 +36,8 @@ def why_not_judged(reasons, usable_frames, video_frames):
     `reasons`: of its unusable faces, or of the video where it has no face. Its other frames have none that could be used.
     """
     missing = max(0, (video_frames or 0) - usable_frames - len(reasons)) if usable_frames else 0
-    return commonest(Counter(reasons) + Counter({TOO_FEW_FRAMES: missing})) or "no usable face"
+    fallback = TOO_FEW_FRAMES if usable_frames else "no usable face"
+    return commonest(Counter(reasons) + Counter({TOO_FEW_FRAMES: missing})) or fallback
 
 
 def video_score(lines, aggregate):

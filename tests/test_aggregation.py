@@ -107,18 +107,16 @@ def test_person_rows():
     def person(number, frames, score, reasons=()):
         return {"person": number, "frames": frames, "score": score, "reasons": list(reasons)}
 
-    judged = {
-        "score": 0.4,
-        "people": [person(2, 1, 0.1), person(0, 9, 0.8), person(1, 3, 0.2, ["faces too dark"]), person(None, 0, None)],
-    }
-    rows = verdicts.people_rows(judged, verdicts.UNCHANGED)
+    people = [person(2, 1, 0.1), person(0, 9, 0.8), person(1, 3, 0.2, ["faces too dark"]), person(None, 0, None)]
+    rows = verdicts.people_rows(people, True, verdicts.UNCHANGED)
     assert [(row["person"], row["verdict"], row["score"], row["frames"], row["reason"]) for row in rows] == [
         (0, "REAL", 0.8, 9, None), (1, "FAKE", 0.2, 3, None), (2, "CANNOT JUDGE", None, 1, TOO_FEW_FRAMES)
     ]  # fmt: skip
-    judged["people"] = [person(0, 2, 0.8), person(1, 1, 0.3), person(2, 0, None, ["b", "a", "b"])]
-    rows = verdicts.people_rows(judged, verdicts.UNCHANGED)
+    people = [person(0, 2, 0.8), person(1, 1, 0.3), person(2, 0, None, ["b", "a", "b"])]
+    rows = verdicts.people_rows(people, True, verdicts.UNCHANGED)
     expected = [("REAL", None), ("CANNOT JUDGE", TOO_FEW_FRAMES), ("CANNOT JUDGE", "b")]
     assert [(row["verdict"], row["reason"]) for row in rows] == expected
+    assert {row["verdict"] for row in verdicts.people_rows(people, False, verdicts.UNCHANGED)} == {"CANNOT JUDGE"}
 
 
 def test_reasons():
