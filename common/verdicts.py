@@ -67,10 +67,12 @@ def doubt(record):
     auc = (record.get("metrics") or {}).get("val_faces", {}).get("roc_auc")
     if not auc or (auc["interval"] and auc["interval"][0] > CHANCE_AUC):
         return ONLY_BLENDS if record.get("fakes") == SELF_BLENDED_FACES else None
-    bound = f"interval from {auc['interval'][0]:.2f}" if auc["interval"] else "too few to bound"
+    tested = f"ROC AUC {auc['value']:.2f} on their own validation faces"
+    if not auc["interval"]:
+        return f"these weights were tested on too few people to say how good they are ({tested}): take their verdicts as hints"
     return (
-        f"these weights were not shown to be better than chance (ROC AUC {auc['value']:.2f} on their own validation faces, "
-        f"{bound}): the verdicts mean little"
+        f"these weights were not shown to be better than chance ({tested}, interval from {auc['interval'][0]:.2f}): "
+        "the verdicts mean little"
     )
 
 

@@ -307,7 +307,7 @@ def test_failure_is_told_from_a_judged_file_of_the_same_name(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("interval", "warned"), [([0.48, 0.6], "interval from 0.48"), (None, "too few to bound"), ([0.7, 0.9], None)]
+    ("interval", "warned"), [([0.48, 0.6], "better than chance"), (None, "too few people"), ([0.7, 0.9], None)]
 )
 def test_weights_no_better_than_chance_are_doubted(interval, warned):
     found = detect.doubt({"metrics": {"val_faces": {"roc_auc": {"value": 0.55, "interval": interval}}}})
