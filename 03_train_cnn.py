@@ -241,7 +241,7 @@ def write_results(model, training, dataset, parts, args, output_dir):
             usable = np.array([reason_of(row) is None for row in rows])
             if len({row["label"] for row in compress(rows, usable)}) < 2:
                 usable[:] = True  # there is nothing else to calibrate by
-            labels, video_ids, groups = columns_of(compress(rows, usable))
+            labels, video_ids, groups = columns_of(list(compress(rows, usable)))
             starting = {"calibration": training["starting_calibration"]}
             calibration = make_calibration(labels, scores[usable], video_ids, groups, starting)
         scores = calibrate(scores, calibration["faces"]).tolist()

@@ -12,14 +12,22 @@ import numpy as np
 import pytest
 
 from common import training
-from common.constants import CLASS_NAMES, FAKE, REAL
-from common.metrics import accuracy
+from common.constants import CLASS_NAMES, FAKE, REAL, TOO_DARK
+from common.metrics import METRICS, accuracy
 from common.model import build_model, load_keras, load_model, save_model
 from common.paths import REPOSITORY_DIR, digest
+from common.pixels import read_image
 from common.predictions import FIELDS
 from common.records import InputError, OutputError, read_json, write_json
 from common.training import best_of, is_better, kept_of, load_state
-from tests.datasets import FACELESS_REASON, LANDMARKS, lively_network, write_split_dataset, write_video_folder
+from tests.datasets import (
+    FACELESS_REASON,
+    LANDMARKS,
+    lively_network,
+    write_picture,
+    write_split_dataset,
+    write_video_folder,
+)
 
 train_cnn = importlib.import_module("03_train_cnn")
 load_weights = importlib.import_module("03a_load_model")
@@ -525,12 +533,16 @@ def test_the_record_holds_what_is_needed_to_use_the_weights(trained):
     }  # fmt: skip
     assert {name: record[name] for name in expected} == expected
     assert "ImageNet mean" in record["pixels"]
+    choice = record["aggregation_choice"]
+    assert (
+        choice["note"].startswith("4 validation groups, 20 ") and "ROC AUC of validation videos" in choice["criterion"]
+    )
     assert {"faces", "videos", "fitted_on", "holds_for", "measured_on"} <= record["calibration"].keys()
     assert record["versions"].keys() >= {"tensorflow", "keras", "efficientnet"}
     assert record["kept_epoch"] == best_of(record["history"]) and len(record["history"]) == 3
     assert record["asked"]["epochs"] == 3 and record["asked"]["seed"] == 2020
     for split in ("val_faces", "test_faces"):
-        assert record["metrics"][split].keys() == {"accuracy", "balanced_accuracy", "roc_auc", "log_loss"}
+        assert record["metrics"][split].keys() == METRICS.keys()
 
 
 @pytest.mark.slow
@@ -689,6 +701,23 @@ def test_with_few_groups_the_calibration_of_the_starting_weights_stays(data_dir)
     for kind, expected in parameters.items():
         assert {name: calibration[kind][name] for name in "ab"} == expected
     assert "that of the starting weights stays" in calibration["fitted_on"]
+
+
+def test_a_face_that_cannot_be_judged_has_a_reason_and_no_part_in_the_figures(data_dir):
+    for split in ("val", "test"):
+        path = data_dir / "split_dataset" / split / "real" / f"{split}_real_0-000-00.png"
+        write_picture(path, read_image(path) // 20)
+    assert run(data_dir) == 0
+    record = read_json(data_dir / "tmp_checkpoint" / "best_model.json")
+    for split, file in (("val", "val_preds_values.json"), ("test", "cnn_preds_values.json")):
+        lines = [line for line in lines_of(data_dir / file) if line["file"]]
+        dark = [line for line in lines if line["score"] is None]
+        assert [(line["file"], line["reason"]) for line in dark] == [(f"{split}_real_0-000-00.png", TOO_DARK)]
+        labels, scores = (np.array([line[name] for line in lines if line not in dark]) for name in ("label", "score"))
+        assert len(labels) == 7
+        for name in ("accuracy", "roc_auc", "average_precision", "log_loss"):
+            assert record["metrics"][f"{split}_faces"][name]["value"] == pytest.approx(METRICS[name](labels, scores))
+    assert record["calibration"]["fitted_on"].startswith("not fitted: 4 validation groups")
 
 
 def test_scores_are_calibrated_in_03_and_03a_alike(data_dir, monkeypatch):
