@@ -247,7 +247,7 @@ def test_jpeg_is_worse_at_a_lower_quality(monkeypatch):
         monkeypatch.setattr(augmenting, "JPEG_QUALITY", (quality, quality))
         found = STEPS["jpeg"](FACE_RGB, np.random.default_rng(0))
         errors.append(abs(found.astype(float) - FACE_RGB).mean())
-    assert 0 < errors[0] < 3
+    assert 0 < errors[0] < 5  # grey levels; most of them the coloured grain, which JPEG halves
     assert errors[1] > errors[0] * 1.3
 
 
