@@ -22,11 +22,11 @@ from common import degrade
 from common.calibration import read_parameters, video_means
 from common.cli import add_frames_dir, add_path, add_seed, make_parser, positive, require, say, stop, usable_cpus
 from common.constants import FAKE, PHOTO_SUFFIXES, REAL
-from common.metrics import MIN_GROUPS, describe
+from common.metrics import describe
 from common.model import load_model
 from common.paths import BEST_MODEL, FACES_RECORD, FRAMES_RECORD, SPLIT_RECORD, digest, frames_dir_of, locate
 from common.pixels import read_image, to_square
-from common.plots import BLUE, ORANGE, new_figure, save_figure
+from common.plots import draw_robustness
 from common.predictions import score_faces
 from common.records import InputError, OutputError, read_json, write_csv, write_json
 from common.runner import list_messages, progress, run_in_workers
@@ -131,44 +131,6 @@ def measure(rows, scores, seed):
             low, high = entry["interval"] or (None, None)
             result |= {f"{prefix}{name}": entry["value"], f"{prefix}{name}_low": low, f"{prefix}{name}_high": high}
     return result
-
-
-def draw(path, table):
-    """Write Robustness.png: ROC AUC and log loss per face (rows) by kind and strength (columns), with 95 % intervals."""
-    kinds = list(dict.fromkeys(row["kind"] for row in table))
-    figure, axes = new_figure(max(10, 2.3 * len(kinds) + 1.2), 6.4)  # the title needs 10 inches
-    axes.remove()
-    grid = figure.subplots(2, len(kinds), sharey="row", squeeze=False)
-    lines = (
-        ("roc_auc", "ROC AUC per face", 0.5, BLUE, "o"),
-        ("log_loss", "log loss per face (nats)", np.log(2), ORANGE, "s"),
-    )
-    for column, kind in enumerate(kinds):
-        rows = [row for row in table if row["kind"] == kind]
-        places = np.arange(len(rows))
-        for axes, (name, label, chance, colour, marker) in zip(grid[:, column], lines, strict=True):
-            values, lows, highs = (
-                np.array([row[key] if row.get(key) is not None else np.nan for row in rows], float)
-                for key in (name, f"{name}_low", f"{name}_high")
-            )
-            axes.plot(places, values, marker + "-", color=colour)
-            axes.vlines(places, lows, highs, color=colour, linewidth=1.5)
-            axes.axhline(chance, color="0.4", linestyle=":")
-            axes.set_xticks(places, [str(row["strength"]) for row in rows])
-            axes.set_xlim(-0.5, len(rows) - 0.5)
-            axes.grid(alpha=0.3)
-            if column == 0:
-                axes.set_ylabel(label)
-        grid[1, column].set_xlabel(KINDS[kind][0])
-    counts = max((row["faces"], row["videos"], row["groups"]) for row in table)
-    intervals = (
-        "vertical lines: 95 % intervals over groups" if counts[2] >= MIN_GROUPS else "too few groups for intervals"
-    )
-    figure.suptitle(
-        "Test faces after damage, stronger from left to right; score = P(real): 1 real, 0 fake\n"
-        f"{counts[0]} faces of {counts[1]} videos, {counts[2]} groups; {intervals}; dotted: always answering 0.5"
-    )
-    save_figure(figure, path)
 
 
 def recompressed_scores(jobs, score):
@@ -295,7 +257,7 @@ def main(argv=None):
         results = score_all(args, rows, kinds, model, record, output_dir / "robustness_scores.json", made_from)
         table, failed = make_table(results, rows, args.seed)
         write_csv(output_dir / "robustness.csv", COLUMNS, table)
-        draw(output_dir / "Robustness.png", table)
+        draw_robustness(output_dir / "Robustness.png", table, {kind: KINDS[kind][0] for kind in kinds})
     except (InputError, OutputError) as error:
         stop(str(error))
     list_messages(STAGE, "failed", failed)

@@ -70,6 +70,46 @@ def draw_confusion(path, labels, predicted, title, unit):
     save_figure(figure, path)
 
 
+def draw_robustness(path, table, names):
+    """Write ROC AUC and log loss per face, one above the other, by kind and strength, with their 95 % intervals.
+
+    `table`: rows of robustness.csv, of each kind from weak to strong; `names`: what to write below each kind.
+    """
+    kinds = list(dict.fromkeys(row["kind"] for row in table))
+    figure, axes = new_figure(max(10, 2.3 * len(kinds) + 1.2), 6.4)  # the title needs 10 inches
+    axes.remove()
+    grid = figure.subplots(2, len(kinds), sharey="row", squeeze=False)
+    lines = (
+        ("roc_auc", "ROC AUC per face", 0.5, BLUE, "o"),
+        ("log_loss", "log loss per face (nats)", np.log(2), ORANGE, "s"),
+    )
+    for column, kind in enumerate(kinds):
+        rows = [row for row in table if row["kind"] == kind]
+        places = np.arange(len(rows))
+        for axes, (name, label, chance, colour, marker) in zip(grid[:, column], lines, strict=True):
+            values, lows, highs = (
+                np.array([row[key] if row.get(key) is not None else np.nan for row in rows], float)
+                for key in (name, f"{name}_low", f"{name}_high")
+            )
+            axes.plot(places, values, marker + "-", color=colour)
+            axes.vlines(places, lows, highs, color=colour, linewidth=1.5)
+            axes.axhline(chance, color="0.4", linestyle=":")
+            axes.set_xticks(places, [str(row["strength"]) for row in rows])
+            axes.set_xlim(-0.5, len(rows) - 0.5)
+            axes.grid(alpha=0.3)
+            if column == 0:
+                axes.set_ylabel(label)
+        grid[1, column].set_xlabel(names[kind])
+    counts = max((row["faces"], row["videos"], row["groups"]) for row in table)
+    bounded = any(row.get("roc_auc_low") is not None for row in table)
+    intervals = "vertical lines: 95 % intervals over groups" if bounded else "too few groups for intervals"
+    figure.suptitle(
+        "Test faces after damage, stronger from left to right; score = P(real): 1 real, 0 fake\n"
+        f"{counts[0]} faces of {counts[1]} videos, {counts[2]} groups; {intervals}; dotted: always answering 0.5"
+    )
+    save_figure(figure, path)
+
+
 def draw_history(path, history, kept_epoch, name, unit):
     """Write the plot of a training and its validation `name` ("loss", "accuracy") per epoch, and mark the epoch that is kept."""
     from matplotlib.ticker import MaxNLocator
