@@ -12,7 +12,7 @@ from common.constants import FAKE, REAL
 from common.model import backbone_of, build_model, save_model
 from common.pixels import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB, to_square
 from tests.datasets import face_bgr, lively_network, write_split_dataset
-from tools import draw_self_blends, evaluate_self_blended, find_near_duplicates, import_lite0
+from tools import draw_self_blends, evaluate_self_blended, find_near_duplicates, import_lite0, measure_limits
 
 SIZE = 32
 
@@ -56,6 +56,25 @@ def test_a_quarter_of_the_light_is_a_quarter():
     face_rgb = np.full((64, 64, 3), 200, np.uint8)
     dark = evaluate_self_blended.DEGRADATIONS["a quarter of the light, with noise"](face_rgb, np.random.default_rng(0))
     assert dark.mean() == pytest.approx(50, abs=0.5) and 2 < dark.std() < 4
+
+
+# --- measure_limits.py
+
+
+def test_limits_are_measured_on_damaged_pairs(data_dir, capsys, monkeypatch):
+    weights = data_dir / "weights.h5"
+    save_model(lively_network(), weights, {"backbone": "B0", "input_size": SIZE, "faces": "faces"})
+    for name, values in (("LIGHTS", (0.1,)), ("NOISE_SIGMAS", (0,)), ("BLURS", (4,)), ("SMEARS", ()), ("SIZES_PX", ())):
+        monkeypatch.setattr(measure_limits, name, values)
+    options = ["--data-dir", str(data_dir), "--weights", str(weights), "--draws", "1"]
+    assert measure_limits.main(options) == 0
+    header, *rows = capsys.readouterr().out.splitlines()
+    found = {row[:28].strip(): [float(value) for value in row[28:].split()] for row in rows}
+    assert list(found) == ["none", "light 0.1, noise 0", "out of focus, 4 px"] and header.startswith("damage")
+    assert all(0 <= auc <= 1 for auc, *_ in found.values())
+    brightness, sharpness = ({name: row[place] for name, row in found.items()} for place in (1, 3))
+    assert brightness["light 0.1, noise 0"] == pytest.approx(0.1 * brightness["none"], abs=1)
+    assert sharpness["out of focus, 4 px"] < 0.2 * sharpness["none"]
 
 
 # --- draw_self_blends.py
