@@ -64,17 +64,23 @@ def test_a_quarter_of_the_light_is_a_quarter():
 def test_limits_are_measured_on_damaged_pairs(data_dir, capsys, monkeypatch):
     weights = data_dir / "weights.h5"
     save_model(lively_network(), weights, {"backbone": "B0", "input_size": SIZE, "faces": "faces"})
-    for name, values in (("LIGHTS", (0.1,)), ("NOISE_SIGMAS", (0,)), ("BLURS", (4,)), ("SMEARS", ()), ("SIZES_PX", ())):
+    for name, values in (
+        ("LIGHTS", (0.1,)),
+        ("NOISE_SIGMAS", (0,)),
+        ("BLURS", (16,)),
+        ("SMEARS", ()),
+        ("SIZES_PX", ()),
+    ):
         monkeypatch.setattr(measure_limits, name, values)
     options = ["--data-dir", str(data_dir), "--weights", str(weights), "--draws", "1"]
     assert measure_limits.main(options) == 0
     header, *rows = capsys.readouterr().out.splitlines()
     found = {row[:28].strip(): [float(value) for value in row[28:].split()] for row in rows}
-    assert list(found) == ["none", "light 0.1, noise 0", "out of focus, 4 px"] and header.startswith("damage")
+    assert list(found) == ["none", "light 0.1, noise 0", "out of focus, 16 px"] and header.startswith("damage")
     assert all(0 <= auc <= 1 for auc, *_ in found.values())
     brightness, sharpness = ({name: row[place] for name, row in found.items()} for place in (1, 3))
     assert brightness["light 0.1, noise 0"] == pytest.approx(0.1 * brightness["none"], abs=1)
-    assert sharpness["out of focus, 4 px"] < 0.2 * sharpness["none"]
+    assert sharpness["out of focus, 16 px"] < 0.5 * sharpness["none"], (sharpness, found)
 
 
 # --- draw_self_blends.py

@@ -42,7 +42,7 @@ def damages():
         for sigma in NOISE_SIGMAS:
             steps[f"light {light}, noise {sigma:g}"] = lambda f, rng, a=light, s=sigma: degrade.darken(f, a, s, 1, rng)
     for sigma in BLURS:
-        steps[f"out of focus, {sigma} px"] = lambda f, rng, s=sigma: degrade.defocus(f, s)
+        steps[f"out of focus, {sigma} px"] = lambda f, rng, s=sigma: degrade.defocus(f, s * len(f) / 128)
     for share in SMEARS:
         steps[f"motion, {share} of the width"] = lambda f, rng, s=share: degrade.smear(
             f, s * len(f), rng.uniform(0, np.pi)
