@@ -2,12 +2,12 @@
 
 import json
 import os
-import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from common.constants import FAKE, REAL
+from common.groups import find_groups
 from common.paths import (
     FACES_RECORD,
     FRAMES_RECORD,
@@ -130,35 +130,6 @@ def read_metadata(videos_dir, strict=False):
             if other is not entry:
                 problems.append((path, f'"{name}" would share its id with "{other.filename}"; left out'))
     return entries, problems, refused
-
-
-def find_groups(entries, video_ids, by_original_only=False):
-    """Return {video_id: group}: connected through `original` (present or not) and the metadata key `group`.
-
-    A group is named after the alphabetically first video in it. `by_original_only`: the key `group` ties nothing.
-    """
-    parent = {}
-
-    def root_of(node):
-        parent.setdefault(node, node)
-        while parent[node] != node:
-            parent[node] = parent[parent[node]]
-            node = parent[node]
-        return node
-
-    for video_id in sorted({*video_ids, *entries}):
-        node = root_of(("video", video_id))
-        entry = entries.get(video_id)
-        links = [("video", video_id_of(entry.original))] if entry and entry.original else []
-        if entry and entry.group is not None and not by_original_only:
-            links.append(("group", unicodedata.normalize("NFC", entry.group)))
-        for link in links:
-            parent[root_of(link)] = root_of(node)
-    names = {}
-    for kind, name in sorted(parent):
-        if kind == "video":
-            names.setdefault(root_of((kind, name)), name)
-    return {video_id: names[root_of(("video", video_id))] for video_id in video_ids}
 
 
 def load_videos(videos_dir, frames_dir, data_dir, stage="reading", strict=False):

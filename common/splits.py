@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 
 from common.constants import CLASS_NAMES, FAKE, REAL, SPLITS
-from common.labels import find_groups
+from common.groups import find_groups
 from common.paths import video_id_of
 from common.records import InputError
 

@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from common.cli import make_parser, printable, say, stop
+from common.groups import connected
 from common.paths import METADATA, digest, list_sources
 from common.records import InputError, OutputError, read_json, write_json
 
@@ -72,23 +73,6 @@ LAYOUTS = {
     "celeb-df": (celeb_df, "Celeb-real/, Celeb-synthesis/ and YouTube-real/"),
     "folders": (folders, "real/ and fake/"),
 }
-
-
-def connected(pairs):
-    """Return {name: first name of its group} for lists of names that belong together."""
-    parent = {}
-
-    def root_of(name):
-        parent.setdefault(name, name)
-        while parent[name] != name:
-            parent[name] = parent[parent[name]]
-            name = parent[name]
-        return name
-
-    for names in pairs:
-        roots = sorted({root_of(name) for name in names})
-        parent |= dict.fromkeys(roots, roots[0]) if roots else {}
-    return {name: root_of(name) for name in parent}
 
 
 def make_metadata(filenames, read):
