@@ -105,6 +105,16 @@ def evenly(items, number):
     return [items[round(place * (len(items) - 1) / max(1, number - 1))] for place in range(number)]
 
 
+def choose_faces(faces, number, explained):
+    """Return `number` of the faces (all if there are fewer) in their order: those explained first, then evenly over time."""
+    if len(faces) <= number:
+        return list(faces)
+    chosen = [face["file"] for face in faces if face["file"] in explained][:number]
+    rest = [face["file"] for face in faces if face["file"] not in chosen]
+    chosen = {*chosen, *evenly(rest, number - len(chosen))}
+    return [face for face in faces if face["file"] in chosen]
+
+
 def time_plot(faces, length_s):
     """Return the points (x, y, verdict) and the lines of one person's P(fake) over time, in px of the plot; None for one point.
 
@@ -159,7 +169,7 @@ def describe_people(faces, people, folder, frames_record, face_kind, explained, 
         mean = sum(scores) / len(scores) if scores else None
         person = known.get(number, {"score": mean, "verdict": verdict_of(mean)})
         low, high = lowest_and_highest(own)
-        shown = evenly(own, max(1, limit // len(numbers)))
+        shown = choose_faces(own, max(1, limit // len(numbers)), explained)
         for face in shown:
             on_disk = folder and face.get("self_blended") != "blend"
             same = face["score"] is not None and explained.get(face["file"]) == face["score"]

@@ -470,6 +470,14 @@ def test_evenly_keeps_first_and_last():
     assert report.evenly(range(3), 5) == [0, 1, 2] and report.evenly([], 2) == []
 
 
+def test_explained_faces_are_shown_first_where_not_all_can_be():
+    faces = [{"file": f"{number}.png"} for number in range(11)]
+    explained = {"3.png": 0.1, "4.png": 0.2}
+    names = [face["file"] for face in report.choose_faces(faces, 4, explained)]
+    assert names == ["0.png", "3.png", "4.png", "10.png"]
+    assert report.choose_faces(faces, 1, explained) == [faces[3]] and report.choose_faces(faces, 11, explained) == faces
+
+
 def test_clock():
     assert [report.clock(s) for s in (0, 2.44, 59.96, 61.25, 3600)] == [
         "0:00.0",
