@@ -10,6 +10,8 @@ First the new layers alone are trained, then everything (with random or base wei
 warms up, then falls along a cosine. The weights kept are those of the epoch with the highest validation accuracy, or with
 --keep last of the last epoch.
 
+On N GPUs a step has N times --batch-size faces, an epoch 1/N of the steps, and the learning rate is sqrt(N) times as high;
+best_model.json says what was used. An interrupted training goes on with the same steps on any number of GPUs.
 The rule that makes one score of a video's faces (04 --aggregate auto) is chosen on the validation videos, never on the test.
 
 --self-blend P takes real faces blended with themselves as fakes for a share P of the pairs in each batch. With 1 and a dataset
@@ -71,7 +73,7 @@ from common.predictions import (
     write_predictions,
 )
 from common.records import InputError, OutputError, read_json, write_csv, writing
-from common.training import kept_of, load_state, train
+from common.training import for_replicas, kept_of, load_state, train, use_devices
 
 STAGE = "03"
 HEAD_EPOCHS = 1  # of the new layers alone
@@ -143,20 +145,6 @@ def check_writable(folder):
         tempfile.TemporaryFile(dir=folder).close()
 
 
-def use_devices():
-    """Return the scope to build the model in: every visible GPU, with mixed precision; nothing special without one."""
-    import tensorflow as tf
-
-    keras, _ = load_keras()
-    gpus = tf.config.list_physical_devices("GPU")
-    for gpu in gpus:
-        tf.config.experimental.set_memory_growth(gpu, True)
-    if gpus:
-        say(f"{STAGE}: training on {len(gpus)} GPU(s), mixed precision")
-        keras.mixed_precision.set_dtype_policy("mixed_float16")
-    return tf.distribute.MirroredStrategy().scope() if len(gpus) > 1 else nullcontext()
-
-
 def starting_model(kind, path, args):
     """Build the network with its starting weights."""
     keras, _ = load_keras()
@@ -170,6 +158,7 @@ def starting_model(kind, path, args):
 def train_or_go_on(args, asked, parts, state, state_path):
     """Train, or go on where a killed run stopped; return (model with the weights to keep, record of the training)."""
     keras, _ = load_keras()
+    strategy = use_devices(args.gpus, args.precision, STAGE)
     if state:
         record = state["record"]
         kind, path = "none", None  # whatever it started from, the weights are in the state
@@ -191,7 +180,8 @@ def train_or_go_on(args, asked, parts, state, state_path):
         record = {"asked": asked, "starting_weights": kind, "learning_rate": rate, "history": []}
         record["starting_calibration"] = starting.get("calibration")
         record["phases"] = phases_of(args.epochs, kind)
-    with use_devices():
+        for_replicas(record, args.batch_size, strategy.num_replicas_in_sync if strategy else 1)
+    with strategy.scope() if strategy else nullcontext():
         model = starting_model(kind, path, args)
     train_part, val_part = (load_part(parts[split], args.input_size, state_path.parent) for split in ("train", "val"))
     if without_fakes(parts["val"]):
@@ -311,8 +301,14 @@ def build_parser():
     )
     parser.add_argument("--epochs", type=positive, default=20, help="at most (default: %(default)s)")
     parser.add_argument(
-        "--batch-size", type=positive, default=32, help="faces, half of them real (default: %(default)s)"
-    )
+        "--batch-size", type=positive, default=32,
+        help="faces in a step on each GPU, half of them real (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--gpus", type=positive, metavar="N", help="use the first N GPUs only (default: all)")
+    parser.add_argument(
+        "--precision", choices=("auto", "float32", "mixed"), default="auto",
+        help="auto: mixed on GPUs of compute capability 7.0 and more, else float32 (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument(
         "--patience", type=positive, default=5, metavar="N",
         help="stop after N epochs without a better validation accuracy; not with --keep last (default: %(default)s)",
@@ -324,7 +320,7 @@ def build_parser():
     )  # fmt: skip
     parser.add_argument(
         "--learning-rate", type=learning_rate, metavar="R",
-        help=f"highest (default: {FINE_TUNING_RATE}, from random weights {FROM_RANDOM_RATE})",
+        help=f"highest, on one GPU (default: {FINE_TUNING_RATE}, from random weights {FROM_RANDOM_RATE})",
     )  # fmt: skip
     parser.add_argument(
         "--self-blend", type=share, default=0.0, metavar="P",

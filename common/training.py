@@ -1,13 +1,14 @@
 """A training that survives being killed: its epochs, which of them is the best, and the state saved after each."""
 
 import json
+import math
 import time
 import zipfile
 
 import numpy as np
 
 from common.batches import augmented_batches, epoch_order, plain_batches
-from common.cli import say
+from common.cli import say, stop
 from common.model import backbone_of, load_keras
 from common.records import temporary_name, writing
 from common.runner import progress
@@ -16,6 +17,7 @@ HEAD_LEARNING_RATE = 1e-3  # of the new layers alone
 WARM_UP_SHARE = 0.1  # of a phase's steps
 WEIGHT_DECAY = 1e-4  # AdamW; Loshchilov & Hutter, ICLR 2019
 VALIDATION_BATCH = 64
+TENSOR_CORES = (7, 0)  # compute capability of the first GPUs that gain from mixed precision: NVIDIA's Volta
 
 
 def is_better(epoch, best):
@@ -38,11 +40,45 @@ def kept_of(history, keep):
     return history[-1] if history and keep == "last" else best_of(history)
 
 
-def compile_for(model, phase, learning_rate, steps):
-    """Freeze or free the backbone and set AdamW with warm-up and cosine decay over `steps`."""
+def use_devices(limit, precision, stage):
+    """Return the strategy to train under: all GPUs, or the first `limit`; None on a single one or on the CPU.
+
+    The precision "auto" is mixed where every GPU gains from it.
+    """
+    import tensorflow as tf
+
+    keras, _ = load_keras()
+    gpus = tf.config.list_physical_devices("GPU")
+    if limit and limit > len(gpus):
+        stop(f"--gpus {limit}: TensorFlow sees {len(gpus)} GPU(s)")
+    gpus = gpus[:limit]
+    if gpus:
+        tf.config.set_visible_devices(gpus, "GPU")
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+    gain = bool(gpus) and all(found.get("compute_capability", (0, 0)) >= TENSOR_CORES for found in details)
+    if precision == "mixed" or (precision == "auto" and gain):
+        keras.mixed_precision.set_dtype_policy("mixed_float16")
+    if gpus:
+        say(f"{stage}: training on {len(gpus)} GPU(s), {keras.mixed_precision.dtype_policy().name}")
+    return tf.distribute.MirroredStrategy() if len(gpus) > 1 else None
+
+
+def for_replicas(record, batch_size, replicas):
+    """Note in the record of a new training how it is scaled for devices that train together.
+
+    Each has `batch_size` faces in a step, so an epoch has fewer steps; the learning rate grows with the square root, which is
+    the rule for Adam (Malladi et al., "On the SDEs and Scaling Rules for Adaptive Gradient Algorithms", NeurIPS 2022).
+    """
+    record["replicas"], record["global_batch"] = replicas, replicas * batch_size
+    record["learning_rate"] *= math.sqrt(replicas)
+
+
+def compile_for(model, phase, rate, steps):
+    """Freeze or free the backbone and set AdamW with warm-up to `rate` and cosine decay over `steps`."""
     keras, _ = load_keras()
     backbone_of(model).trainable = phase == "everything"
-    rate = learning_rate if phase == "everything" else HEAD_LEARNING_RATE
     warm_up = max(1, int(WARM_UP_SHARE * steps))
     schedule = keras.optimizers.schedules.CosineDecay(
         rate / 100, max(1, steps - warm_up), alpha=0.01, warmup_target=rate, warmup_steps=warm_up
@@ -111,7 +147,11 @@ def train(model, train_part, val_part, record, state, state_path, stage):
         kept = state["best"]
         assign(model.variables, state["model"])
         say(f"{stage}: going on after epoch {len(history)}")
-    steps = len(epoch_order(train_part.labels, asked["batch_size"], np.random.default_rng(0)))
+    record.setdefault("global_batch", asked["batch_size"])  # a state saved before there were several devices
+    batch_size, head_rate = record["global_batch"], HEAD_LEARNING_RATE * math.sqrt(record.setdefault("replicas", 1))
+    alternate = model.distribute_strategy.num_replicas_in_sync > 1
+    steps = len(epoch_order(train_part.labels, batch_size, np.random.default_rng(0)))
+    say(f"{stage}: {steps} steps an epoch of {batch_size} faces, learning rate up to {record['learning_rate']:.2g}")
     validation = plain_batches(val_part.faces_rgb, val_part.labels, VALIDATION_BATCH)
     left = (len(phases) - len(history)) * steps
     ticks = progress(range(left), left, stage, "steps")
@@ -121,12 +161,13 @@ def train(model, train_part, val_part, record, state, state_path, stage):
             say(f"{stage}: stopped early: no better validation accuracy for {asked['patience']} epochs")
             break
         if phase != compiled:
-            compile_for(model, phase, record["learning_rate"], steps * phases.count(phase))
+            rate = head_rate if phase == "head" else record["learning_rate"]
+            compile_for(model, phase, rate, steps * phases.count(phase))
             goes_on = state and compiled is None and history[-1]["phase"] == phase
             if goes_on and len(state["optimizer"]) == len(model.optimizer.variables):  # differs on another device
                 assign(model.optimizer.variables, state["optimizer"])
             compiled = phase
-        batches = augmented_batches(train_part, asked["batch_size"], asked["seed"], number, asked["self_blend"])
+        batches = augmented_batches(train_part, batch_size, asked["seed"], number, asked["self_blend"], alternate)
         epoch = run_epoch(model, number, phase, batches, validation, lambda step, logs: next(ticks, None))
         if asked["keep"] == "last" or is_better(epoch, best_of(history)):
             kept = [np.asarray(value) for value in model.get_weights()]

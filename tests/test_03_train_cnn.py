@@ -1,4 +1,4 @@
-"""03_train_cnn.py and common/training.py. The path over GPUs (mixed precision, several devices) is not tested here."""
+"""03_train_cnn.py and common/training.py on one device; several are in test_replicas.py."""
 
 import csv
 import importlib
