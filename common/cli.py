@@ -127,9 +127,14 @@ def spark_master(text):
     return text
 
 
+def under_spark_submit():
+    """Tell whether spark-submit has started this process."""
+    return "PYSPARK_GATEWAY_PORT" in os.environ
+
+
 def on_spark(args):
     """Tell whether the work of a step is for a Spark cluster: the named one, or that of spark-submit."""
-    return bool(args.spark_master or "PYSPARK_GATEWAY_PORT" in os.environ)
+    return bool(args.spark_master) or under_spark_submit()
 
 
 def require(path, what, made_by):

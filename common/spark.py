@@ -6,7 +6,7 @@ import threading
 import time
 from pathlib import Path
 
-from common.cli import stop, usable_cpus
+from common.cli import stop, under_spark_submit, usable_cpus
 from common.paths import REPOSITORY_DIR
 from common.records import OutputError
 from common.runner import do_safely, outcome_of, start_pool
@@ -32,10 +32,12 @@ def start_spark(master, name="video verdicts"):
     os.environ["JAVA_HOME"] = java_home()
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     from py4j.protocol import Py4JError
-    from pyspark import SparkConf
+    from pyspark import SparkConf, SparkContext
     from pyspark.errors import PySparkRuntimeError
     from pyspark.sql import SparkSession
 
+    if under_spark_submit():
+        SparkContext._ensure_initialized()  # else SparkConf knows nothing of what was submitted, and the master would be local
     conf = SparkConf()
     if master or not conf.contains("spark.master"):
         conf.setMaster(master or "local[*]")
