@@ -1,6 +1,6 @@
 # `make` lists the targets. Everything runs in .venv, made once and again when requirements.txt changes.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-browser train detect bench clean
+.PHONY: help demo test test-browser test-cluster train detect bench clean
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 READY := .venv/.ready
 BROWSER_READY := .venv/.browser-ready
@@ -23,6 +23,7 @@ help:
 	@echo 'make demo                 set up, make the sample videos, run the whole pipeline on them (demo/)'
 	@echo 'make test                 check the style, run every test'
 	@echo 'make test-browser         look at the report in a headless Chromium (CHROMIUM=PATH if it is not found)'
+	@echo 'make test-cluster         run the pipeline on a real Slurm and a real Spark cluster on this machine (apt-get installs Slurm)'
 	@echo 'make train VIDEOS=DIR     train on your own labelled videos (DIR/metadata.json says REAL or FAKE)'
 	@echo 'make detect VIDEOS=PATH   judge a video, a photo, or a folder of them'
 	@echo 'make bench                measure speed and memory against what one would run instead (an hour, 12 GB in .bench/)'
@@ -62,6 +63,9 @@ $(BROWSER_READY): $(READY) requirements-browser.txt
 test-browser: $(BROWSER_READY)
 	@test -n "$$CHROMIUM" || { echo 'Chromium is needed (apt-get install chromium); or name one: make $@ CHROMIUM=/path' >&2; exit 2; }
 	.venv/bin/python -m pytest -m browser tests/browser
+test-cluster: $(READY)
+	@bash tests/cluster/install_slurm.sh
+	.venv/bin/python -m pytest -m cluster tests/cluster
 
 train: $(READY)
 	$(need_videos)
