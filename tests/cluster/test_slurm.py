@@ -143,19 +143,3 @@ def test_status_2_stops_what_comes_after(slurm, cluster_videos, tmp_path):
     assert "ExitCode=2:0" in run(slurm, "scontrol", "show", "job", jobs["00"][0])
     assert all(states(slurm, jobs[step][0]) == {"PENDING"} for step in ("01a", "02", "03", "04"))
     run(slurm, "scancel", *(jobs[step][0] for step in ("01a", "02", "03", "04")))
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ([], "VIDEOS_DIR is not a folder"),
-        (["/does/not/exist"], "/does/not/exist is not a folder"),
-        (["/tmp", "/var"], "one folder of videos, not two"),
-        (["/tmp", "--shards", "0"], "--shards 0 is not a number above 0"),
-        (["/tmp", "--shards"], "--shards needs a value"),
-        (["/tmp", "--what", "1"], "unknown option --what"),
-    ],
-)  # fmt: skip
-def test_bad_options(options, message):
-    done = subprocess.run([SUBMIT_ALL, *options], capture_output=True, text=True)
-    assert done.returncode == 2 and message in done.stderr and not done.stdout
