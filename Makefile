@@ -63,6 +63,7 @@ $(BROWSER_READY): $(READY) requirements-browser.txt
 test-browser: $(BROWSER_READY)
 	@test -n "$$CHROMIUM" || { echo 'Chromium is needed (apt-get install chromium); or name one: make $@ CHROMIUM=/path' >&2; exit 2; }
 	.venv/bin/python -m pytest -m browser tests/browser
+
 test-cluster: $(READY)
 	@bash tests/cluster/install_slurm.sh
 	.venv/bin/python -m pytest -m cluster tests/cluster
