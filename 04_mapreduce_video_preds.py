@@ -161,10 +161,11 @@ def people_rows(people, is_judged, calibration):
     Nobody is judged in a video that is not; else those seen in at least 3 frames, or everybody if nobody is.
     """
     people = sorted((person for person in people if person["person"] is not None), key=lambda p: p["person"])
-    often = min(PERSON_MIN_FRAMES, max((person["frames"] for person in people), default=0))
+    most = max((person["frames"] for person in people), default=0)
+    needed = PERSON_MIN_FRAMES if most >= PERSON_MIN_FRAMES else 1
     rows = []
     for person in people:
-        counts = is_judged and person["frames"] >= max(1, often)
+        counts = is_judged and person["frames"] >= needed
         reason = None if counts else commonest(Counter(person["reasons"])) or TOO_FEW_FRAMES
         score = verdict_columns(person["score"] if counts else None, calibration)
         rows.append({"person": person["person"], **score, "frames": person["frames"], "reason": reason})
