@@ -246,6 +246,8 @@ def count_classes(rows):
 
 def write_results(rows, aggregate, output_dir, seed, made_from):
     """Write every output of this step, metrics.json last; return the metrics of the labelled, judged videos."""
+    with writing():  # with it, what a kill leaves half of would be taken for complete
+        (output_dir / METRICS_RECORD).unlink(missing_ok=True)
     judged, left_out = ([row for row in rows if (row["score"] is None) == out] for out in (False, True))
     labelled = [row for row in judged if row["label"] is not None]
     columns = ([row[name] for row in labelled] for name in ("label", "score", "group"))

@@ -334,10 +334,31 @@ def test_aggregate_auto_limit_and_another_output_folder(tmp_path, capfd):
 def test_aggregate_is_in_the_title_of_the_plot(tmp_path, monkeypatch):
     titles = []
     monkeypatch.setattr(verdicts, "draw_confusion", lambda path, labels, predicted, title, unit: titles.append(title))
-    row = {"video_id": "a", "filename": None, "group": "a", "label": 1, "score": 0.7, "p_fake": 0.3, "verdict": "REAL",
-           "faces": 3, "people": 1, "reason": None, "people_rows": [], **dict.fromkeys(verdicts.MEASURES)}  # fmt: skip
-    verdicts.write_results([row], "confident", tmp_path, 0, None)
+    verdicts.write_results([judged_row(0.7, filename=None, label=1)], "confident", tmp_path, 0, None)
     assert titles == ["Videos, aggregate: confident"]
+
+
+def judged_row(score, **more):
+    """A video of `collect_verdicts`, without a label."""
+    columns = {"video_id": "a", "filename": "a.mp4", "group": "a", "label": None, "score": score, "p_fake": 1 - score,
+               "verdict": "REAL", "faces": 3, "people": 1, "reason": None, "people_rows": []}  # fmt: skip
+    return {**columns, **dict.fromkeys(verdicts.MEASURES), **more}
+
+
+def test_results_half_written_are_never_taken_for_complete(tmp_path, monkeypatch):
+    """Finished with one rule, killed while writing those of another: the first rule's metrics.json would still match."""
+    made_from = {"aggregate": "mean"}
+    verdicts.write_results([judged_row(0.9)], "mean", tmp_path, 0, made_from)
+    assert verdicts.is_current(tmp_path, made_from)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(verdicts, "write_atomic", killed)
+    with pytest.raises(KeyboardInterrupt):
+        verdicts.write_results([judged_row(0.2)], "confident", tmp_path, 0, {"aggregate": "confident"})
+    assert "0.2" in (tmp_path / "video_preds.csv").read_text()
+    assert not verdicts.is_current(tmp_path, made_from)
 
 
 # --- several people
