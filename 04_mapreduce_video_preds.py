@@ -26,7 +26,7 @@ import numpy as np
 
 from common.aggregation import AGGREGATES, CERTAIN_ENOUGH, SCORE_DECIMALS, commonest, needed_frames, why_not_judged
 from common.calibration import UNCHANGED, calibrate, read_parameters
-from common.cli import add_path, add_seed, make_parser, positive, say, spark_master, stop
+from common.cli import add_path, add_seed, make_parser, positive, printable, say, spark_master, stop
 from common.constants import CANNOT_JUDGE, CLASS_NAMES, FAKE, PERSON_MIN_FRAMES, REAL, THRESHOLD, TOO_FEW_FRAMES
 from common.metrics import MEANINGS, describe, format_metric, say_headline
 from common.model import record_path
@@ -217,16 +217,17 @@ def text_report(rows, metrics, aggregate):
         f"average score over all judged videos: {np.mean([row['score'] for row in judged]):.4f}" if judged else "",
         "",
     ]
-    width = max([len(row["filename"] or row["video_id"]) for row in rows], default=5)
+    names = [printable(row["filename"] or row["video_id"]) for row in rows]
+    width = max(map(len, names), default=5)
     lines.append(f"{'video':{width}}  {'score':>6}  {'verdict':12}  {'answer':6}  {'faces':>5}  {'people':>6}  note")
-    for row in rows:
+    for name, row in zip(names, rows, strict=True):
         answer = "" if row["label"] is None else CLASS_NAMES[row["label"]].upper()
         score = "" if row["score"] is None else f"{row['score']:.4f}"
         person = least_real(row)
         note = f"least real: person {person['person']} ({person['score']:.4f})" if person else row["reason"] or ""
         lines.append(
-            f"{row['filename'] or row['video_id']:{width}}  {score:>6}  {row['verdict']:12}  {answer:6}  "
-            f"{row['faces']:5}  {row['people']:6}  {note}".rstrip()
+            f"{name:{width}}  {score:>6}  {row['verdict']:12}  {answer:6}  "
+            f"{row['faces']:5}  {row['people']:6}  {printable(note)}".rstrip()
         )
     return "\n".join(lines) + "\n"
 

@@ -361,6 +361,14 @@ def test_results_half_written_are_never_taken_for_complete(tmp_path, monkeypatch
     assert not verdicts.is_current(tmp_path, made_from)
 
 
+def test_names_and_reasons_forge_no_line_and_reach_no_terminal(tmp_path):
+    bad = "a.mp4  0.9999  REAL\nforged.mp4\x1b[2J"
+    rows = [judged_row(0.2, filename=bad), judged_row(0.5, filename=None, reason=bad)]
+    text = verdicts.text_report(rows, {}, "mean")
+    assert all(c.isprintable() or c == "\n" for c in text)
+    assert len(text.splitlines()) == len(verdicts.text_report([judged_row(0.2)], {}, "mean").splitlines()) + 1
+
+
 # --- several people
 
 
