@@ -4,6 +4,7 @@ import csv
 import re
 
 from common.constants import CANNOT_JUDGE, CLASS_NAMES, FAKE, REAL, SELF_BLENDED_FACES, THRESHOLD
+from common.metrics import AT_LIMIT
 from common.paths import VERDICTS_TABLE
 
 NUMBERS = {  # columns of the tables that are no text
@@ -61,16 +62,20 @@ def read_verdicts(folder):
 
 def doubt(record):
     """Return why the verdicts of weights with this record mean little, or None."""
+    doubts = [ONLY_BLENDS] if record.get("fakes") == SELF_BLENDED_FACES else []
     auc = (record.get("metrics") or {}).get("val_faces", {}).get("roc_auc")
-    if not auc or (auc["interval"] and auc["interval"][0] > CHANCE_AUC):
-        return ONLY_BLENDS if record.get("fakes") == SELF_BLENDED_FACES else None
+    if not auc:
+        return "; ".join(doubts) or None
     tested = f"ROC AUC {auc['value']:.2f} on their own validation faces"
-    if not auc["interval"]:
-        return f"these weights were tested on too few people to say how good they are ({tested}): take their verdicts as hints"
-    return (
-        f"these weights were not shown to be better than chance ({tested}, interval from {auc['interval'][0]:.2f}): "
-        "the verdicts mean little"
-    )
+    if not auc["interval"] and auc.get("method") != AT_LIMIT:
+        doubts.append(
+            f"these weights were tested on too few people to say how good they are ({tested}): take their verdicts as hints"
+        )
+    elif (low := auc["interval"][0] if auc["interval"] else auc["value"]) <= CHANCE_AUC:
+        doubts.append(
+            f"these weights were not shown to be better than chance ({tested}, interval from {low:.2f}): the verdicts mean little"
+        )
+    return "; ".join(doubts) or None
 
 
 def plain_words(reason):

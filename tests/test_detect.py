@@ -315,7 +315,16 @@ def test_weights_no_better_than_chance_are_doubted(interval, warned):
     assert detect.doubt({}) is None
 
 
+def test_a_perfect_score_of_many_people_is_no_doubt():
+    auc = {"value": 1.0, "interval": None, "method": "exactly 0 or 1: no interval"}
+    assert detect.doubt({"metrics": {"val_faces": {"roc_auc": auc}}}) is None
+    assert "better than chance" in detect.doubt({"metrics": {"val_faces": {"roc_auc": auc | {"value": 0.0}}}})
+
+
 def test_weights_that_never_saw_a_deepfake_say_so():
     metrics = {"val_faces": {"roc_auc": {"value": 0.97, "interval": [0.95, 0.98]}}}
     assert "never from deepfakes" in detect.doubt({"metrics": metrics, "fakes": "self-blended faces"})
     assert detect.doubt({"metrics": metrics, "fakes": "fake videos"}) is None
+    metrics["val_faces"]["roc_auc"]["interval"] = None
+    both = detect.doubt({"metrics": metrics, "fakes": "self-blended faces"})
+    assert "never from deepfakes" in both and "too few people" in both
