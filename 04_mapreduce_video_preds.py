@@ -26,12 +26,23 @@ import numpy as np
 
 from common.aggregation import AGGREGATES, CERTAIN_ENOUGH, SCORE_DECIMALS, commonest, needed_frames, why_not_judged
 from common.calibration import UNCHANGED, calibrate, read_parameters
-from common.cli import add_path, add_seed, make_parser, positive, printable, say, spark_master, stop
+from common.cli import (
+    add_path,
+    add_seed,
+    add_weights,
+    make_parser,
+    positive,
+    printable,
+    say,
+    spark_master,
+    stop,
+    stops_in_words,
+    weights_of,
+)
 from common.constants import CANNOT_JUDGE, CLASS_NAMES, FAKE, PERSON_MIN_FRAMES, REAL, THRESHOLD, TOO_FEW_FRAMES
 from common.metrics import MEANINGS, describe, format_metric, say_headline
 from common.model import record_path
 from common.paths import (
-    BEST_MODEL,
     KAGGLE_TABLE,
     METRICS_RECORD,
     PEOPLE_TABLE,
@@ -43,7 +54,6 @@ from common.paths import (
 from common.plots import draw_confusion
 from common.records import (
     InputError,
-    OutputError,
     read_json,
     source_stamp,
     write_atomic,
@@ -313,7 +323,6 @@ def aggregate_name(aggregate, calibration):
 def build_parser():
     parser = make_parser(__doc__)
     add_path(parser, "predictions")
-    add_path(parser, "checkpoint_dir")
     add_path(parser, "output_dir")
     parser.add_argument(
         "--aggregate", choices=(*AGGREGATES, "auto"), default="mean",
@@ -323,9 +332,7 @@ def build_parser():
         "--calibrated", action="store_true",
         help="give the mean as the probability that 03 has fitted; name --weights if the scores are not those of the checkpoint",
     )  # fmt: skip
-    parser.add_argument(
-        "--weights", metavar="PATH", help="an .h5 file, whose .json --aggregate auto and --calibrated read instead"
-    )
+    add_weights(parser, "an .h5 file, whose .json --aggregate auto and --calibrated read")
     parser.add_argument(
         "--spark-master", type=spark_master, metavar="URL", help="such as spark://host:7077 (default: all local cores)"
     )
@@ -335,6 +342,7 @@ def build_parser():
     return parser
 
 
+@stops_in_words
 def main(argv=None):
     args, started = build_parser().parse_args(argv), time.monotonic()
     predictions, output_dir = args.predictions or str(locate(args, "predictions")), locate(args, "output_dir")
@@ -345,7 +353,7 @@ def main(argv=None):
             "Run 03_train_cnn.py or 03a_load_model.py first."
         )
     aggregate, calibration = args.aggregate, UNCHANGED
-    record = record_path(args.weights or locate(args, "checkpoint_dir") / BEST_MODEL)
+    record = record_path(weights_of(args, needed=False))
     if aggregate == "auto":
         aggregate = (read_json(record) or {}).get("aggregation")
         if aggregate not in AGGREGATES:
@@ -362,8 +370,6 @@ def main(argv=None):
     try:
         path = spark_path(predictions) if is_local else predictions
         rows, broken, example = collect_verdicts(spark, path, aggregate, calibration)
-    except InputError as error:
-        stop(str(error))
     finally:
         spark.stop()
     rows = rows[: args.limit]
@@ -371,11 +377,8 @@ def main(argv=None):
         say(f"{STAGE}: failed: {predictions}: {broken} lines are not predictions, such as {example[:60]!r}")
     if not rows:
         stop(f"{predictions} holds no predictions")
-    try:
-        made_from = None if broken or not is_local else made_from  # a rerun says again what is broken
-        metrics = write_results(rows, aggregate_name(aggregate, calibration), output_dir, args.seed, made_from)
-    except (InputError, OutputError) as error:
-        stop(str(error))
+    made_from = None if broken or not is_local else made_from  # a rerun says again what is broken
+    metrics = write_results(rows, aggregate_name(aggregate, calibration), output_dir, args.seed, made_from)
     say_headline(f"{STAGE}: videos", metrics)
     verdicts = [row["verdict"] for row in rows]
     counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in ("FAKE", "REAL", CANNOT_JUDGE))

@@ -17,7 +17,20 @@ from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from common.cli import add_frames_dir, add_path, make_parser, positive, printable, require, say, stop, usable_cpus
+from common.cli import (
+    add_frames_dir,
+    add_path,
+    add_weights,
+    make_parser,
+    positive,
+    printable,
+    require,
+    say,
+    stop,
+    stops_in_words,
+    usable_cpus,
+    weights_of,
+)
 from common.constants import (
     CLASS_NAMES,
     FACE_KINDS,
@@ -30,7 +43,6 @@ from common.constants import (
 )
 from common.model import record_path
 from common.paths import (
-    BEST_MODEL,
     EXPLAINED_DIR,
     EXPLAINED_RECORD,
     FAILED_TABLE,
@@ -48,7 +60,7 @@ from common.paths import (
     frames_dir_of,
     locate,
 )
-from common.records import InputError, OutputError, read_json, source_stamp, write_atomic
+from common.records import read_json, source_stamp, write_atomic
 from common.verdicts import (
     doubt,
     plain_words,
@@ -403,9 +415,8 @@ def build_parser():
     add_frames_dir(parser)
     add_path(parser, "predictions")
     add_path(parser, "split_dir")
-    add_path(parser, "checkpoint_dir")
     add_path(parser, "output_dir")
-    parser.add_argument("--weights", metavar="PATH", help="the .h5 file that judged (default: the checkpoint's)")
+    add_weights(parser, "the .h5 file that judged, with its .json")
     parser.add_argument("--output", metavar="HTML", help=f"the page (default: OUTPUT_DIR/{REPORT})")
     parser.add_argument(
         "--limit", type=positive, metavar="N", default=MOST_VIDEOS,
@@ -414,12 +425,13 @@ def build_parser():
     return parser
 
 
+@stops_in_words
 def main(argv=None):
     args, started = build_parser().parse_args(argv), time.monotonic()
     output_dir, predictions = locate(args, "output_dir"), locate(args, "predictions")
     require(output_dir / VERDICTS_TABLE, "it would hold the verdicts", "04_mapreduce_video_preds.py")
     require(predictions, "it would hold the scores of the faces", "03_train_cnn.py or 03a_load_model.py")
-    weights = Path(args.weights) if args.weights else locate(args, "checkpoint_dir") / BEST_MODEL
+    weights = weights_of(args, needed=False)
     report = Path(args.output) if args.output else output_dir / REPORT
     rows = read_verdicts(output_dir)
     if not rows:
@@ -431,11 +443,8 @@ def main(argv=None):
             f"{STAGE}: warning: {predictions} has changed since the verdicts were made; run 04_mapreduce_video_preds.py"
         )
     counts = load_pictures(content["videos"] + content["mistakes"])
-    try:
-        page = render(**content, **counts, outdated=outdated)
-        write_atomic(report, page)
-    except (InputError, OutputError) as error:
-        stop(str(error))
+    page = render(**content, **counts, outdated=outdated)
+    write_atomic(report, page)
     if counts["unreadable"]:
         place = f"{frames_dir_of(args)} (--frames-dir, --videos-dir)"
         say(f"{STAGE}: failed: {counts['unreadable']} faces are not there or not readable below {place}")

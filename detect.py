@@ -16,11 +16,11 @@ import sys
 import unicodedata
 from pathlib import Path
 
-from common.cli import make_parser, positive, printable, say, stop
+from common.cli import make_parser, positive, printable, say, stop, stops_in_words
 from common.constants import CANNOT_JUDGE
 from common.model import BASE_WEIGHTS, read_model_record
 from common.paths import BEST_MODEL, DEFAULT_NAMES, REPORT, data_root, digest, list_frame_dirs
-from common.records import InputError, failures
+from common.records import failures
 from common.verdicts import doubt, read_verdicts
 
 COLUMNS = ("video", "verdict", "P(fake)", "faces", "people", "reason")
@@ -108,18 +108,15 @@ def run_steps(args, path, folder, weights):
     return worst, read_verdicts(folder)
 
 
+@stops_in_words
 def main(argv=None):
     args = build_parser().parse_args(argv)
     path = Path(args.path)
     if not path.exists():
         stop(f"{path} does not exist")
     weights = choose_weights(args)
-    try:
-        check_faces = importlib.import_module("03a_load_model").check_faces
-        record = read_model_record(weights)
-        check_faces(record, "faces", weights)
-    except InputError as error:
-        stop(str(error))
+    record = read_model_record(weights)
+    importlib.import_module("03a_load_model").check_faces(record, "faces", weights)
     folder = working_dir(args, path)
     say(f"judging {path} with {weights}")
     worst, verdicts = run_steps(args, path, folder, weights)

@@ -424,6 +424,17 @@ def test_step_before_has_not_run(tmp_path, capsys):
     assert str(tmp_path / "cnn_preds_values.json") in err and "Run 03_train_cnn.py or 03a_load_model.py first." in err
 
 
+def test_ctrl_c_is_a_line_and_status_130(tmp_path, capfd, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    write_predictions(tmp_path / "cnn_preds_values.json", [face("a", 0.9)])
+    monkeypatch.setattr(verdicts, "collect_verdicts", interrupted)
+    assert run(tmp_path) == 130
+    err = capfd.readouterr().err
+    assert "interrupted" in err and len(err.splitlines()) == 1
+
+
 def test_address_that_spark_cannot_read_is_a_line_and_exit_2(tmp_path, capfd):
     assert run(tmp_path, "--predictions", "file:///nowhere/p.json") == 2
     err = capfd.readouterr().err

@@ -449,6 +449,17 @@ def test_frames_elsewhere_and_output_elsewhere(tmp_path):
     assert len(pictures(Page(out.read_text()))) == 3 and not (tmp_path / "run" / "report.html").exists()
 
 
+def test_ctrl_c_is_a_line_and_status_130(tmp_path, capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    write_run(tmp_path, UNLABELLED[:1])
+    monkeypatch.setattr(report, "load_pictures", interrupted)
+    assert run("--data-dir", tmp_path) == 130 and not (tmp_path / "report.html").exists()
+    err = capsys.readouterr().err
+    assert "interrupted" in err and len(err.splitlines()) == 1
+
+
 def test_output_that_cannot_be_written_is_one_line(tmp_path, capsys):
     write_run(tmp_path, UNLABELLED[:1])
     (tmp_path / "file").write_text("")

@@ -259,6 +259,16 @@ def test_options_are_checked_before_any_work(tmp_path, capsys):
     assert not (tmp_path / "detect").exists()
 
 
+def test_ctrl_c_is_a_line_and_status_130(tmp_path, weights, capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(detect, "run_steps", interrupted)
+    assert run(PHOTO, "--data-dir", tmp_path, "--weights", weights) == 130
+    err = capsys.readouterr().err
+    assert err.endswith("interrupted\n") and "Traceback" not in err
+
+
 def test_working_folders_are_never_shared(tmp_path, monkeypatch):
     args = detect.build_parser().parse_args(["x", "--data-dir", str(tmp_path / "data")])
     paths = [tmp_path / "clip", tmp_path / "clip.mp4", tmp_path / "sub" / "clip.mp4", tmp_path / ("x" * 250), tmp_path]
