@@ -165,9 +165,9 @@ def bootstrap_intervals(labels, scores, groups, names, seed):
 def describe(labels, scores, groups, seed, rows_are_videos=False, names=tuple(METRICS)):
     """Return {metric: {"value", "interval", "method"}} for videos (or faces) that have a label and a score.
 
-    The interval is None where the data are too few to bound the metric, or it is exactly 0 or 1: the method says which. Metrics
-    that need both classes are left out when there is only one. The faces of a video are not independent trials: the binomial interval is for videos only.
-    `names`: the metrics wanted.
+    The interval is None where the data are too few to bound it or it is exactly 0 or 1 (the method says which). Metrics that need
+    both classes are left out when there is only one. The binomial interval is for videos only: faces of one are no independent
+    trials. `names`: the metrics wanted.
     """
     labels, scores, groups = np.asarray(labels), np.asarray(scores, float), np.asarray(groups)
     if not len(labels):

@@ -283,6 +283,18 @@ def test_without_model_and_metrics(tmp_path):
     assert "No test figures of it are at hand" in page.text
 
 
+def test_probabilities_are_promised_only_where_a_calibration_was_fitted(tmp_path):
+    fitted = {"fitted_on": "40 validation groups", "holds_for": "as many fakes as reals"}
+    kept = {"fitted_on": "not fitted: 8 validation groups, 30 are needed", "holds_for": None}
+    for calibration, promised in ((fitted, True), (kept, False), (None, False)):
+        write_run(tmp_path, UNLABELLED[:1], record=RECORD | {"calibration": calibration})
+        text = page_of(tmp_path).text
+        assert ("was made to match shares of fakes" in text, "was not made to match" in text) == (
+            promised,
+            not promised,
+        )
+
+
 def test_weights_that_only_know_blends_say_so(tmp_path):
     write_run(
         tmp_path, UNLABELLED, record=RECORD | {"fakes": "self-blended faces", "provenance": {"data": "849 portraits"}}
