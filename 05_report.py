@@ -106,20 +106,22 @@ def as_face(line):
     }  # fmt: skip
 
 
-def read_faces(path, video_ids):
-    """Return {video_id: its faces in time order} from the predictions, of these videos only."""
-    faces = defaultdict(list)
+def read_faces(path, wanted):
+    """Return ({video_id: its faces in time order} of the wanted videos, {video_id: split} of all) from the predictions."""
+    faces, splits = defaultdict(list), {}
     with open(path, encoding="utf-8") as file:
         for line in file:
             try:
                 face = as_face(line)
             except (ValueError, KeyError, TypeError):
                 continue  # 04 has said so
-            if face and face["video_id"] in video_ids:
-                faces[face["video_id"]].append(face)
-    return {
-        video_id: sorted(found, key=lambda face: (face["frame"], face["person"])) for video_id, found in faces.items()
-    }
+            if face:
+                splits[face["video_id"]] = face.get("split")
+                if face["video_id"] in wanted:
+                    faces[face["video_id"]].append(face)
+    for found in faces.values():
+        found.sort(key=lambda face: (face["frame"], face["person"]))
+    return faces, splits
 
 
 def evenly(items, number):
@@ -223,7 +225,7 @@ def describe_video(row, faces, people, frames_dir, face_kind, model_digest, limi
         "is_photo": is_photo, "length": "photo" if is_photo else f"{length_s:.1f} s" if length_s else None,
         "size": f"{frames_record['width']} × {frames_record['height']} px" if "width" in frames_record else None,
         "low": low, "high": high, "warnings": frames_record.get("warnings", []),
-        "split": faces[0].get("split") if faces else None, "anchor": None, "how_to_read": how_to_read,
+        "anchor": None, "how_to_read": how_to_read,
         "persons": describe_people(faces, people, folder, frames_record, face_kind, explained, limit),
     }  # fmt: skip
 
@@ -371,7 +373,7 @@ def gather(args, rows, weights):
     for person in read_optional(output_dir / PEOPLE_TABLE, read_table) or []:
         people[person["video_id"]].append(person)
     wanted = {row["video_id"]: row for row in shown + mistakes}
-    faces = read_faces(locate(args, "predictions"), wanted)
+    faces, splits = read_faces(locate(args, "predictions"), wanted)
     face_kind = record.get("faces") if record.get("faces") in FACE_KINDS else FACE_KINDS[0]
     settings = (frames_dir_of(args), face_kind, record.get("weights_digest"), max(1, MOST_PICTURES // len(wanted)))
     videos = {
@@ -396,7 +398,7 @@ def gather(args, rows, weights):
         "facts": model_facts(record, weights), "trained_on": training_data(record, locate(args, "split_dir")),
         "record": record, "warning": doubt(record),
         "only_blends": record.get("fakes") == SELF_BLENDED_FACES, "metrics": metrics, "labelled": len(labelled),
-        "splits": Counter(videos[row["video_id"]]["split"] for row in labelled if row["video_id"] in videos),
+        "splits": Counter(splits.get(row["video_id"]) for row in labelled),
         "charts": draw_charts(labelled) if labelled else [],
         "robustness": read_optional(output_dir / ROBUSTNESS_TABLE, read_table) or [],
         "robustness_plot": data_uri(plot.read_bytes(), "png") if has_plot else None,
@@ -442,7 +444,7 @@ def main(argv=None):
         say(
             f"{STAGE}: warning: {predictions} has changed since the verdicts were made; run 04_mapreduce_video_preds.py"
         )
-    counts = load_pictures(content["videos"] + content["mistakes"])
+    counts = load_pictures(content["mistakes"] + content["videos"])  # the mistakes first, as long as there is room
     page = render(**content, **counts, outdated=outdated)
     write_atomic(report, page)
     if counts["unreadable"]:

@@ -453,6 +453,21 @@ def test_limit_shows_the_most_suspicious_and_the_worst_mistakes(tmp_path):
     assert not [a for a in page.all("a") if a["href"].startswith("#video-")]
 
 
+def test_mistakes_keep_their_pictures_where_not_all_fit(tmp_path, monkeypatch):
+    write_run(tmp_path, [video(f"{n}.mp4", 0, [0.1] * 11) for n in range(4)] + [video("wrong.mp4", 0, [0.9] * 3)])
+    monkeypatch.setattr(report, "MOST_PICTURES_LENGTH", 5000)
+    page = (page_of(tmp_path), (tmp_path / "report.html").read_text())[1]
+    mistakes = page.partition('<section id="mistakes">')[2].partition("</section>")[0]
+    assert mistakes.count("data:image/webp") == 3 and 'class="gone"' in page
+
+
+def test_all_labelled_videos_count_as_used_in_training_not_those_shown_alone(tmp_path):
+    write_run(tmp_path, [video(f"{n}.mp4", 0, [n / 10]) for n in range(4)])
+    path = tmp_path / "cnn_preds_values.json"
+    path.write_text(path.read_text().replace('"split": "test"', '"split": "train"'))
+    assert "4 of them were used in training" in page_of(tmp_path, "--limit", 1).text
+
+
 def test_frames_elsewhere_and_output_elsewhere(tmp_path):
     write_run(tmp_path / "run", UNLABELLED[:1])
     (tmp_path / "run" / "train_sample_videos").rename(tmp_path / "frames")
