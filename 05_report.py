@@ -52,6 +52,7 @@ from common.paths import (
     REPORT,
     REPOSITORY_DIR,
     ROBUSTNESS_PLOT,
+    ROBUSTNESS_SCORES,
     ROBUSTNESS_TABLE,
     SPLIT_RECORD,
     SPLIT_TABLE,
@@ -366,6 +367,18 @@ def read_optional(path, read):
     return read(path) if path.is_file() else None
 
 
+def read_robustness(output_dir, weights_digest):
+    """Return (rows of robustness.csv, its plot as an address or None); nothing if 03c made them with other weights."""
+    made_from = (read_json(output_dir / ROBUSTNESS_SCORES) or {}).get("made_from") or {}
+    if not weights_digest or made_from.get("weights_digest") != weights_digest:
+        if (output_dir / ROBUSTNESS_TABLE).is_file():
+            say(f"{STAGE}: {output_dir / ROBUSTNESS_TABLE} is of other weights and left out; run 03c_robustness.py")
+        return [], None
+    rows, plot = read_optional(output_dir / ROBUSTNESS_TABLE, read_table) or [], output_dir / ROBUSTNESS_PLOT
+    has_plot = plot.is_file() and plot.stat().st_size <= MOST_PLOT_BYTES
+    return rows, data_uri(plot.read_bytes(), "png") if has_plot else None
+
+
 def gather(args, rows, weights):
     """Return what the page shows; the pictures of `videos` and `mistakes` are not loaded yet."""
     output_dir, record = locate(args, "output_dir"), read_json(record_path(weights)) or {}
@@ -382,8 +395,8 @@ def gather(args, rows, weights):
     for place, row in enumerate(shown, start=1):
         videos[row["video_id"]]["anchor"] = f"video-{place}"
     labelled = [row for row in rows if answer_of(row)]
-    metrics, plot = read_json(output_dir / METRICS_RECORD) or {}, output_dir / ROBUSTNESS_PLOT
-    has_plot = plot.is_file() and plot.stat().st_size <= MOST_PLOT_BYTES
+    metrics = read_json(output_dir / METRICS_RECORD) or {}
+    robustness, robustness_plot = read_robustness(output_dir, record.get("weights_digest"))
     failed = read_optional(data_root(args) / FAILED_TABLE, read_table) or []
     unjudged = defaultdict(list)
     for row in rows:
@@ -400,8 +413,7 @@ def gather(args, rows, weights):
         "only_blends": record.get("fakes") == SELF_BLENDED_FACES, "metrics": metrics, "labelled": len(labelled),
         "splits": Counter(splits.get(row["video_id"]) for row in labelled),
         "charts": draw_charts(labelled) if labelled else [],
-        "robustness": read_optional(output_dir / ROBUSTNESS_TABLE, read_table) or [],
-        "robustness_plot": data_uri(plot.read_bytes(), "png") if has_plot else None,
+        "robustness": robustness, "robustness_plot": robustness_plot,
     }  # fmt: skip
 
 

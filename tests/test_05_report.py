@@ -215,6 +215,7 @@ def test_hostile_names_and_metadata_are_text(tmp_path):
         [{"stage": HOSTILE, "video": HOSTILE_NAME, "reason": HOSTILE}],
     )
     write_csv(tmp_path / "robustness.csv", ("kind", "strength"), [{"kind": HOSTILE, "strength": HOSTILE}])
+    write_json(tmp_path / "robustness_scores.json", {"made_from": {"weights_digest": HOSTILE}})
     page = page_of(tmp_path)
     assert len(page.all("script")) == 1 and page.all("b") == [{}] * 5, "those of the summary"
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
@@ -323,7 +324,7 @@ def test_faces_that_cannot_be_judged_are_shown_without_a_score(tmp_path):
     assert len(page.all("circle")) == 4
 
 
-def test_new_metrics_subgroups_and_robustness(tmp_path):
+def test_new_metrics_subgroups_and_robustness(tmp_path, capsys):
     entry = {"value": 0.66, "interval": [0.5, 0.8], "method": "bootstrap over groups"}
     metrics = {
         "aggregate": "lowest-person", "metrics": {name: entry for name in ("accuracy", "fpr_at_95_recall", "average_precision")},
@@ -335,6 +336,7 @@ def test_new_metrics_subgroups_and_robustness(tmp_path):
         dict(zip(columns, ("jpeg", 30, 44, 4, 0.71, 0.6, 0.8, 0.9), strict=True)),
         dict(zip(columns, ("jpeg", "none", 44, 4, 0.91, None, None, 0.4), strict=True)),
     ])  # fmt: skip
+    write_json(tmp_path / "robustness_scores.json", {"made_from": {"weights_digest": "d1"}})
     cv2.imwrite(str(tmp_path / "Robustness.png"), np.full((20, 30, 3), 200, np.uint8))
     page = page_of(tmp_path)
     assert (
@@ -344,6 +346,10 @@ def test_new_metrics_subgroups_and_robustness(tmp_path):
     assert "jpeg 30 44 0.710 (0.600 to 0.800) 0.900" in page.text and "jpeg none 44 0.910 0.400" in page.text
     assert pictures(page, "png") == [(tmp_path / "Robustness.png").read_bytes()]
     assert "the person who looks least real" in page.text
+    write_json(tmp_path / "robustness_scores.json", {"made_from": {"weights_digest": "of an older network"}})
+    page = page_of(tmp_path)
+    assert pictures(page, "png") == [] and "0.710 (0.600" not in page.text
+    assert "robustness.csv is of other weights and left out" in capsys.readouterr().err
 
 
 def test_overlays_of_this_model_and_these_scores_are_beside_their_crops(tmp_path):

@@ -13,7 +13,7 @@ import matplotlib
 import numpy as np
 import pytest
 
-from common.records import write_csv
+from common.records import write_csv, write_json
 from tests.reports import HOSTILE_NAME, LONG_NAME, video, write_run
 
 pytestmark = pytest.mark.browser
@@ -54,6 +54,8 @@ def report_path(tmp_path_factory):
     columns = ("kind", "strength", "faces", "videos", "roc_auc", "roc_auc_low", "roc_auc_high", "log_loss")
     row = dict(zip(columns, ("downscale", 4, 1200, 120, 0.71, 0.61, 0.81, 0.6), strict=True))
     write_csv(data_dir / "robustness.csv", columns, [row] * 3)
+    made_from = {"made_from": {"weights_digest": record["weights_digest"]}}
+    write_json(data_dir / "robustness_scores.json", made_from)
     cv2.imwrite(str(data_dir / "Robustness.png"), np.full((900, 1500, 3), 220, np.uint8))
     assert importlib.import_module("05_report").main(["--data-dir", str(data_dir)]) == 0
     return data_dir / "report.html"
