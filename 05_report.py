@@ -108,8 +108,11 @@ def as_face(line):
 
 
 def read_faces(path, wanted):
-    """Return ({video_id: its faces in time order} of the wanted videos, {video_id: split} of all) from the predictions."""
-    faces, splits = defaultdict(list), {}
+    """Return ({video_id: its faces in time order} of the wanted videos, {video_id: split} of all, {weights: number of faces}).
+
+    The weights are the first digits of the digest of those that made the score, None in older predictions.
+    """
+    faces, splits, weights = defaultdict(list), {}, Counter()
     with open(path, encoding="utf-8") as file:
         for line in file:
             try:
@@ -118,11 +121,12 @@ def read_faces(path, wanted):
                 continue  # 04 has said so
             if face:
                 splits[face["video_id"]] = face.get("split")
+                weights[face.get("weights")] += 1
                 if face["video_id"] in wanted:
                     faces[face["video_id"]].append(face)
     for found in faces.values():
         found.sort(key=lambda face: (face["frame"], face["person"]))
-    return faces, splits
+    return faces, splits, weights
 
 
 def evenly(items, number):
@@ -386,7 +390,7 @@ def gather(args, rows, weights):
     for person in read_optional(output_dir / PEOPLE_TABLE, read_table) or []:
         people[person["video_id"]].append(person)
     wanted = {row["video_id"]: row for row in shown + mistakes}
-    faces, splits = read_faces(locate(args, "predictions"), wanted)
+    faces, splits, scored_by = read_faces(locate(args, "predictions"), wanted)
     face_kind = record.get("faces") if record.get("faces") in FACE_KINDS else FACE_KINDS[0]
     settings = (frames_dir_of(args), face_kind, record.get("weights_digest"), max(1, MOST_PICTURES // len(wanted)))
     videos = {
@@ -409,12 +413,21 @@ def gather(args, rows, weights):
         "failed": [row | {"plain": plain_words(row["reason"])} for row in failed],
         "unjudged": [(reason, plain_words(reason), names) for reason, names in sorted(unjudged.items())],
         "facts": model_facts(record, weights), "trained_on": training_data(record, locate(args, "split_dir")),
-        "record": record, "warning": doubt(record),
+        "record": record, "warning": doubt(record), "foreign": foreign_faces(scored_by, record.get("weights_digest")),
         "only_blends": record.get("fakes") == SELF_BLENDED_FACES, "metrics": metrics, "labelled": len(labelled),
         "splits": Counter(splits.get(row["video_id"]) for row in labelled),
         "charts": draw_charts(labelled) if labelled else [],
         "robustness": robustness, "robustness_plot": robustness_plot,
     }  # fmt: skip
+
+
+def foreign_faces(scored_by, weights_digest):
+    """Return how many faces have their score from other weights than these; `scored_by`: as from `read_faces`."""
+    return sum(
+        number
+        for known, number in scored_by.items()
+        if known and weights_digest and not weights_digest.startswith(known)
+    )
 
 
 def is_outdated(metrics, predictions):
@@ -455,6 +468,10 @@ def main(argv=None):
     if outdated:
         say(
             f"{STAGE}: warning: {predictions} has changed since the verdicts were made; run 04_mapreduce_video_preds.py"
+        )
+    if content["foreign"]:
+        say(
+            f"{STAGE}: warning: {content['foreign']} faces were scored by other weights than {weights}; name them: --weights"
         )
     counts = load_pictures(content["mistakes"] + content["videos"])  # the mistakes first, as long as there is room
     page = render(**content, **counts, outdated=outdated)

@@ -423,6 +423,17 @@ def test_changed_predictions_are_told(tmp_path, capsys):
     assert "has changed since the verdicts were made; run 04_mapreduce" in capsys.readouterr().err
 
 
+def test_scores_of_another_network_are_told(tmp_path, capsys):
+    write_run(tmp_path, UNLABELLED[:1], record=RECORD | {"weights_digest": "0123456789abcdef"})
+    path = tmp_path / "cnn_preds_values.json"
+    line = path.read_text().splitlines()[0].removesuffix("}")
+    path.write_text(f'{line}, "weights": "01234567"}}\n{line}}}\n')
+    assert "another network" not in page_of(tmp_path).text and "warning" not in capsys.readouterr().err
+    path.write_text(f'{line}, "weights": "01234567"}}\n{line}, "weights": "89abcdef"}}\n')
+    assert "Careful: 1 of the faces have their score from another network" in page_of(tmp_path).text
+    assert "1 faces were scored by other weights than" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_thousand_videos_are_a_page_under_60_mb(tmp_path):
     """With tiny crops; what large ones may take is known, and added."""
