@@ -1,7 +1,7 @@
 """Draw report.html: every video with its verdict, most suspicious first, its faces with their scores, and how far to trust them.
 
 Reads   video_preds.csv, and metrics.json, people_preds.csv, robustness.csv where they are   (04_mapreduce_video_preds.py)
-        cnn_preds_values.json, best_model.json, failed.csv; per video frames.json, faces/ and explained/ below <frames>
+        cnn_preds_values.json, best_model.json, failures of 00 and 01a; per video frames.json, faces/, explained/ below <frames>
 Writes  report.html: one file, pictures inside, that opens without a network
 Rerun   draws it again
 
@@ -45,7 +45,6 @@ from common.model import record_path
 from common.paths import (
     EXPLAINED_DIR,
     EXPLAINED_RECORD,
-    FAILED_TABLE,
     FRAMES_RECORD,
     METRICS_RECORD,
     PEOPLE_TABLE,
@@ -64,6 +63,7 @@ from common.paths import (
 from common.records import read_json, source_stamp, write_atomic
 from common.verdicts import (
     doubt,
+    failed_inputs,
     plain_words,
     read_table,
     read_verdicts,
@@ -401,7 +401,7 @@ def gather(args, rows, weights):
     labelled = [row for row in rows if answer_of(row)]
     metrics = read_json(output_dir / METRICS_RECORD) or {}
     robustness, robustness_plot = read_robustness(output_dir, record.get("weights_digest"))
-    failed = read_optional(data_root(args) / FAILED_TABLE, read_table) or []
+    failed = failed_inputs(data_root(args), locate(args, "videos_dir"), frames_dir_of(args), rows)
     unjudged = defaultdict(list)
     for row in rows:
         if row["score"] is None:

@@ -20,10 +20,10 @@ from common.cli import make_parser, positive, printable, say, stop, stops_in_wor
 from common.constants import CANNOT_JUDGE
 from common.model import BASE_WEIGHTS, read_model_record
 from common.paths import BEST_MODEL, DEFAULT_NAMES, REPORT, data_root, digest, list_frame_dirs
-from common.records import failures
-from common.verdicts import doubt, read_verdicts
+from common.verdicts import doubt, failed_inputs, read_verdicts
 
 COLUMNS = ("video", "verdict", "P(fake)", "faces", "people", "reason")
+FRAMES_DIR = "frames"  # in the working folder
 LONGEST_NAME = 50  # characters of the working folder's name; file systems allow 255 bytes
 
 
@@ -62,16 +62,6 @@ def as_table(rows):
     return ["  ".join(row).rstrip() for row in padded]
 
 
-def failed_inputs(folder, path, verdicts):
-    """Return the failures (filename, reason) of inputs below `path` that never became a video and so have no verdict."""
-    root = os.path.abspath(path.parent if path.is_file() else path)
-    judged = {os.path.join(root, row["filename"]) for row in verdicts}
-    return [
-        {"filename": os.path.relpath(record["path"], root), "reason": record["reason"]}
-        for record in failures(folder) if record["stage"] == "00" and record["path"] not in judged
-    ]  # fmt: skip
-
-
 def build_parser():
     parser = make_parser(__doc__)
     parser.add_argument("path", metavar="PATH", help="a video, a photo, or a folder of them")
@@ -87,7 +77,8 @@ def build_parser():
 def run_steps(args, path, folder, weights):
     """Run the pipeline on `path` into `folder`; return (worst exit status, rows of verdicts)."""
     place = ["--data-dir", str(folder)]
-    videos = ["--videos-dir", os.path.abspath(path), "--frames-dir", str(folder / "frames")]
+    frames_dir = folder / FRAMES_DIR
+    videos = ["--videos-dir", os.path.abspath(path), "--frames-dir", str(frames_dir)]
     work = [*(["--workers", str(args.workers)] if args.workers else []), *(["--force"] if args.force else [])]
     model = ["--weights", str(weights)]
     worst = 0
@@ -102,7 +93,6 @@ def run_steps(args, path, folder, weights):
         if status == 2:
             raise SystemExit(2)
         worst = max(worst, status)
-        frames_dir = folder / "frames"
         if not frames_dir.is_dir() or not list_frame_dirs(frames_dir):
             return worst, []  # nothing could be read; the failures say why
     return worst, read_verdicts(folder)
@@ -121,7 +111,7 @@ def main(argv=None):
     say(f"judging {path} with {weights}")
     worst, verdicts = run_steps(args, path, folder, weights)
     report = folder / REPORT if verdicts else None
-    failed = failed_inputs(folder, path, verdicts)
+    failed = failed_inputs(folder, path, folder / FRAMES_DIR, verdicts)
     if args.json:  # ASCII, so that no terminal and no encoding can stumble over a name
         result = {
             "weights": str(weights),

@@ -1,11 +1,14 @@
 """The verdicts that 04 leaves, as the scripts that show them read them, and what to doubt about them."""
 
 import csv
+import os
 import re
+from pathlib import Path
 
 from common.constants import CANNOT_JUDGE, CLASS_NAMES, FAKE, REAL, SELF_BLENDED_FACES, THRESHOLD
 from common.metrics import AT_LIMIT
 from common.paths import VERDICTS_TABLE
+from common.records import failures
 
 NUMBERS = {  # columns of the tables that are no text
     "score": float, "p_fake": float, "label": int, "faces": int, "people": int, "person": int, "frames": int
@@ -58,6 +61,24 @@ def suspicion(row):
 def read_verdicts(folder):
     """Return the rows of video_preds.csv, most suspicious first."""
     return sorted(read_table(folder / VERDICTS_TABLE), key=suspicion)
+
+
+def failed_inputs(data_dir, videos_dir, frames_dir, verdicts):
+    """Return the failures {"stage", "filename", "reason"} of inputs in `videos_dir` (or of that file) without a verdict.
+
+    Failures of other folders, which the same data root also remembers, are left out.
+    """
+    videos_dir, frames_dir = os.path.abspath(videos_dir), os.path.abspath(frames_dir)
+    root = os.path.dirname(videos_dir) if os.path.isfile(videos_dir) else videos_dir
+    judged = {os.path.join(root, row["filename"]) for row in verdicts if row["filename"]}
+    judged |= {os.path.join(frames_dir, row["video_id"]) for row in verdicts}  # where 01a failed
+    found = []
+    for record in failures(data_dir):
+        path, top = Path(record["path"]), videos_dir if record["stage"] == "00" else frames_dir
+        if path.is_relative_to(top) and str(path) not in judged:
+            name = os.path.relpath(path, root if record["stage"] == "00" else frames_dir)
+            found.append({"stage": record["stage"], "filename": name, "reason": record["reason"]})
+    return found
 
 
 def doubt(record):

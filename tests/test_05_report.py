@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from common.records import write_csv, write_json
+from common.records import note_failure, write_csv, write_json
 from common.verdicts import plain_words
 from tests.datasets import face_bgr
 from tests.reports import HOSTILE_NAME, Page, video, write_run
@@ -64,14 +64,19 @@ def pictures(page, kind="webp"):
     return [base64.b64decode(address.split(",")[1]) for address in addresses]
 
 
+def fail(data_dir, name, reason, stage="00"):
+    """Note a failure of an input (00) or of a folder of frames (01a) below `data_dir`."""
+    (data_dir / name).parent.mkdir(parents=True, exist_ok=True)
+    (data_dir / name).touch()
+    note_failure(data_dir, stage, data_dir / name, reason)
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A small labelled run and its page: (data root, page)."""
     data_dir = tmp_path_factory.mktemp("run")
     write_run(data_dir, VIDEOS, metrics=OLD_METRICS, record=RECORD, people_table=True)
-    write_csv(data_dir / "failed.csv", ("stage", "video", "reason"), [
-        {"stage": "00", "video": "text.mp4", "reason": "is not a readable video (Invalid data found)"}
-    ])  # fmt: skip
+    fail(data_dir, "train_sample_videos/text.mp4", "is not a readable video (Invalid data found)")
     return data_dir, page_of(data_dir)
 
 
@@ -209,11 +214,7 @@ def test_hostile_names_and_metadata_are_text(tmp_path):
             "name": HOSTILE, "videos": HOSTILE, "real": 1, "fake": 1, "accuracy": attack}]}},
         record=RECORD | {"fakes": HOSTILE, "weights_digest": HOSTILE, "provenance": {"data": HOSTILE}, "backbone": HOSTILE},
     )  # fmt: skip
-    write_csv(
-        tmp_path / "failed.csv",
-        ("stage", "video", "reason"),
-        [{"stage": HOSTILE, "video": HOSTILE_NAME, "reason": HOSTILE}],
-    )
+    fail(tmp_path, f"train_sample_videos/broken {HOSTILE_NAME}", HOSTILE)
     write_csv(tmp_path / "robustness.csv", ("kind", "strength"), [{"kind": HOSTILE, "strength": HOSTILE}])
     write_json(tmp_path / "robustness_scores.json", {"made_from": {"weights_digest": HOSTILE}})
     page = page_of(tmp_path)
@@ -294,6 +295,18 @@ def test_probabilities_are_promised_only_where_a_calibration_was_fitted(tmp_path
             promised,
             not promised,
         )
+
+
+def test_a_failed_input_is_counted_once_and_those_of_other_folders_never(tmp_path):
+    videos = [video("good.mp4", None, [0.2]), video("bad.mp4", None, reason="is empty")]
+    write_run(tmp_path, videos)
+    fail(tmp_path, "train_sample_videos/bad.mp4", "is empty")  # has a verdict: CANNOT JUDGE
+    fail(tmp_path, "older_videos/bad.mp4", "is of another folder")
+    fail(tmp_path, "older_videos/video_0000", "has no faces.json", stage="01a")
+    fail(tmp_path, "train_sample_videos/part/bad.mp4", "is no video")
+    page = page_of(tmp_path)
+    assert "1 CANNOT JUDGE 1 file failed" in page.text and "part/bad.mp4" in page.text
+    assert "another folder" not in page.text and "faces.json" not in page.text
 
 
 def test_weights_that_only_know_blends_say_so(tmp_path):

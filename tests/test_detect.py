@@ -312,8 +312,11 @@ def test_failure_is_told_from_a_judged_file_of_the_same_name(tmp_path):
     for folder in ("a", "b"):
         note_failure(tmp_path / "data", "00", tmp_path / "clips" / folder / "x.mp4", f"reason {folder}")
     note_failure(tmp_path / "data", "01a", tmp_path / "clips" / "data" / "x.mp4", "is in the table already")
-    failed = detect.failed_inputs(tmp_path / "data", tmp_path / "clips", [{"filename": "a/x.mp4"}])
-    assert failed == [{"filename": "b/x.mp4", "reason": "reason b"}]
+    (tmp_path / "elsewhere.mp4").write_bytes(b"x")
+    note_failure(tmp_path / "data", "00", tmp_path / "elsewhere.mp4", "of another folder")
+    verdicts = [{"filename": "a/x.mp4", "video_id": "a__x"}, {"filename": None, "video_id": "y"}]
+    failed = detect.failed_inputs(tmp_path / "data", tmp_path / "clips", tmp_path / "data" / "frames", verdicts)
+    assert failed == [{"stage": "00", "filename": "b/x.mp4", "reason": "reason b"}]
 
 
 @pytest.mark.parametrize(

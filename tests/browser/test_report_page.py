@@ -13,7 +13,7 @@ import matplotlib
 import numpy as np
 import pytest
 
-from common.records import write_csv, write_json
+from common.records import note_failure, write_csv, write_json
 from tests.reports import HOSTILE_NAME, LONG_NAME, video, write_run
 
 pytestmark = pytest.mark.browser
@@ -46,11 +46,10 @@ def report_path(tmp_path_factory):
         "metrics": {"test_faces": {"accuracy": ENTRY, "roc_auc": ENTRY}}, "calibration": {"fitted_on": "x" * 100},
     }  # fmt: skip
     write_run(data_dir, videos, crop=photo, metrics=metrics, record=record)
-    failed = [
-        {"stage": "00", "video": HOSTILE_NAME, "reason": "is empty"},
-        {"stage": "00", "video": LONG_NAME, "reason": "x" * 200},
-    ]
-    write_csv(data_dir / "failed.csv", ("stage", "video", "reason"), failed)
+    for name, reason in ((f"broken {HOSTILE_NAME}", "is empty"), (f"broken {LONG_NAME}", "x" * 200)):
+        path = data_dir / "train_sample_videos" / name
+        path.touch()
+        note_failure(data_dir, "00", path, reason)
     columns = ("kind", "strength", "faces", "videos", "roc_auc", "roc_auc_low", "roc_auc_high", "log_loss")
     row = dict(zip(columns, ("downscale", 4, 1200, 120, 0.71, 0.61, 0.81, 0.6), strict=True))
     write_csv(data_dir / "robustness.csv", columns, [row] * 3)
