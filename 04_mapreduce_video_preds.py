@@ -63,7 +63,7 @@ from common.records import (
 )
 from common.spark import start_spark
 from common.subgroups import subgroups
-from common.verdicts import verdict_of
+from common.verdicts import PEOPLE_COLUMNS, VERDICTS_COLUMNS, verdict_of
 
 STAGE = "04"
 SCHEMA = (
@@ -76,8 +76,6 @@ IS_FACE = (
     "broken is null and video_id is not null and (score is null or score between 0 and 1) "
     "and (label is null or label in (0, 1))"
 )
-COLUMNS = ("video_id", "filename", "label", "score", "p_fake", "verdict", "faces", "people", "reason")
-PEOPLE_COLUMNS = ("video_id", "filename", "person", "score", "p_fake", "verdict", "frames", "reason")
 # Where no line is a prediction, this rule would leave out the stage that counts the broken ones.
 KEEPS_OBSERVATION = "org.apache.spark.sql.execution.adaptive.AQEPropagateEmptyRelation"
 MISSING_FACE_SCORE = 0.5  # Kaggle's form has no "cannot judge"
@@ -263,7 +261,7 @@ def write_results(rows, aggregate, output_dir, seed, made_from):
     labelled = [row for row in judged if row["label"] is not None]
     columns = ([row[name] for row in labelled] for name in ("label", "score", "group"))
     metrics = describe(*columns, seed, rows_are_videos=True)
-    write_csv(output_dir / VERDICTS_TABLE, COLUMNS, rows)
+    write_csv(output_dir / VERDICTS_TABLE, VERDICTS_COLUMNS, rows)
     people = [
         {"video_id": row["video_id"], "filename": row["filename"], **person}
         for row in rows

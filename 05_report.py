@@ -10,7 +10,6 @@ Names and metadata are data: the page shows them, and runs nothing but its own s
 
 import base64
 import hashlib
-import json
 import sys
 import time
 from collections import Counter, defaultdict
@@ -34,10 +33,8 @@ from common.cli import (
 from common.constants import (
     CLASS_NAMES,
     FACE_KINDS,
-    FAKE,
     NO_USABLE_FACE,
     PHOTO_SUFFIXES,
-    REAL,
     SELF_BLENDED_FACES,
     THRESHOLD,
 )
@@ -47,24 +44,24 @@ from common.paths import (
     EXPLAINED_RECORD,
     FRAMES_RECORD,
     METRICS_RECORD,
-    PEOPLE_TABLE,
     REPORT,
     REPOSITORY_DIR,
     ROBUSTNESS_PLOT,
     ROBUSTNESS_SCORES,
     ROBUSTNESS_TABLE,
-    SPLIT_RECORD,
-    SPLIT_TABLE,
     VERDICTS_TABLE,
     data_root,
     frames_dir_of,
     locate,
 )
-from common.records import read_json, source_stamp, write_atomic
+from common.predictions import LARGEST_NUMBER, check_file_name, parse_line
+from common.records import source_stamp, write_atomic
 from common.verdicts import (
     doubt,
     failed_inputs,
     plain_words,
+    read_object,
+    read_people,
     read_table,
     read_verdicts,
     verdict_of,
@@ -94,36 +91,33 @@ def clock(seconds):
 
 
 def as_face(line):
-    """Return a prediction as the page shows it, or None if it is of no face. One that cannot be judged has no P(fake)."""
-    face = json.loads(line)
-    if not face["file"]:
+    """Return a line of the predictions as the page shows it, or None if it is of no face."""
+    if None in (line["file"], line["frame"], line["frame_s"], line["person"]):
         return None
-    score = face["score"]
-    if score is not None and not 0 <= score <= 1 or not 0 <= face["frame_s"] < float("inf"):
-        raise ValueError("is no prediction")
-    return face | {
+    score = line["score"]
+    return line | {
         "p_fake": None if score is None else 1 - score, "verdict": None if score is None else verdict_of(score),
-        "frame": int(face["frame"]), "person": int(face["person"]), "time": clock(face["frame_s"]),
+        "reason": line.get("reason"), "time": clock(line["frame_s"]),
     }  # fmt: skip
 
 
 def read_faces(path, wanted):
     """Return ({video_id: its faces in time order} of the wanted videos, {video_id: split} of all, {weights: number of faces}).
 
-    The weights are the first digits of the digest of those that made the score, None in older predictions.
+    The weights are the first digits of the digest of those that made the score; older predictions do not say.
     """
     faces, splits, weights = defaultdict(list), {}, Counter()
-    with open(path, encoding="utf-8") as file:
-        for line in file:
+    with open(path, "rb") as file:
+        for text in file:
             try:
-                face = as_face(line)
-            except (ValueError, KeyError, TypeError):
+                line = parse_line(text)
+            except (ValueError, RecursionError):
                 continue  # 04 has said so
-            if face:
-                splits[face["video_id"]] = face.get("split")
-                weights[face.get("weights")] += 1
-                if face["video_id"] in wanted:
-                    faces[face["video_id"]].append(face)
+            splits[line["video_id"]] = line["split"]
+            if isinstance(known := line.get("weights"), str):
+                weights[known] += 1
+            if line["video_id"] in wanted and (face := as_face(line)):
+                faces[face["video_id"]].append(face)
     for found in faces.values():
         found.sort(key=lambda face: (face["frame"], face["person"]))
     return faces, splits, weights
@@ -167,11 +161,6 @@ def time_plot(faces, length_s):
     return {"points": points, "lines": [" ".join(line) for line in lines if len(line) > 1], "end": clock(length_s)}
 
 
-def inside(folder, name):
-    """Return the path of a file directly in `folder`, or None for a name that leads elsewhere."""
-    return folder / name if name and Path(name).name == name and name not in (".", "..") else None
-
-
 def lowest_and_highest(faces):
     """Return the range of the faces' P(fake), (None, None) without any."""
     found = [face["p_fake"] for face in faces if face["p_fake"] is not None]
@@ -180,13 +169,33 @@ def lowest_and_highest(faces):
 
 def explained_faces(folder, model_digest):
     """Return ({file: score} of the faces that 03b explained with this model, how to read the overlays)."""
-    record = read_json(folder / EXPLAINED_DIR / EXPLAINED_RECORD) if folder else None
-    if not isinstance(record, dict) or not model_digest or record.get("model_digest") != model_digest:
+    record = read_object(folder / EXPLAINED_DIR / EXPLAINED_RECORD) if folder else {}
+    if not model_digest or record.get("model_digest") != model_digest:
         return {}, None
     try:
         return {face["file"]: face["score"] for face in record["faces"]}, str(record["how_to_read"])
     except (KeyError, TypeError):
         return {}, None
+
+
+def folder_of(frames_dir, video_id):
+    """Return the folder of a video's frames, or None for an id that leads elsewhere."""
+    try:
+        check_file_name(video_id)
+    except ValueError:
+        return None
+    return frames_dir / video_id
+
+
+def read_frames_record(folder):
+    """Return what the page shows of a frames.json: width, height, length_s, if they are numbers, and warnings."""
+    record = read_object(folder / FRAMES_RECORD)
+    numbers = {name: record.get(name) for name in ("width", "height", "length_s")}
+    warnings = record.get("warnings")
+    return {
+        **{name: value for name, value in numbers.items() if isinstance(value, (int, float)) and 0 < value < LARGEST_NUMBER},
+        "warnings": [str(warning) for warning in warnings] if isinstance(warnings, list) else [],
+    }  # fmt: skip
 
 
 def describe_people(faces, people, folder, frames_record, face_kind, explained, limit):
@@ -205,8 +214,8 @@ def describe_people(faces, people, folder, frames_record, face_kind, explained, 
             on_disk = folder and face.get("self_blended") != "blend"
             same = face["score"] is not None and explained.get(face["file"]) == face["score"]
             face |= {
-                "path": inside(folder / face_kind, face["file"]) if on_disk else None, "data": None, "overlay": None,
-                "overlay_path": inside(folder / EXPLAINED_DIR, face["file"]) if on_disk and same else None,
+                "path": folder / face_kind / face["file"] if on_disk else None, "data": None, "overlay": None,
+                "overlay_path": folder / EXPLAINED_DIR / face["file"] if on_disk and same else None,
             }  # fmt: skip
         described.append({
             "number": number, "p_fake": None if person["score"] is None else 1 - person["score"],
@@ -218,8 +227,8 @@ def describe_people(faces, people, folder, frames_record, face_kind, explained, 
 
 def describe_video(row, faces, people, frames_dir, face_kind, model_digest, limit):
     """Return a row of video_preds.csv with what the page shows beside it."""
-    folder = inside(frames_dir, row["video_id"])
-    frames_record = (read_json(folder / FRAMES_RECORD) if folder else None) or {}
+    folder = folder_of(frames_dir, row["video_id"])
+    frames_record = read_frames_record(folder) if folder else {}
     low, high = lowest_and_highest(faces)
     explained, how_to_read = explained_faces(folder, model_digest)
     is_photo = (row["filename"] or "").lower().endswith(PHOTO_SUFFIXES)
@@ -228,7 +237,7 @@ def describe_video(row, faces, people, frames_dir, face_kind, model_digest, limi
         "name": row["filename"] or row["video_id"], "answer": answer_of(row), "plain": plain_words(row["reason"]),
         "truth": None if row["label"] is None else CLASS_NAMES[row["label"]].upper(),
         "is_photo": is_photo, "length": "photo" if is_photo else f"{length_s:.1f} s" if length_s else None,
-        "size": f"{frames_record['width']} × {frames_record['height']} px" if "width" in frames_record else None,
+        "size": "{width} × {height} px".format(**frames_record) if {"width", "height"} <= frames_record.keys() else None,
         "low": low, "high": high, "warnings": frames_record.get("warnings", []),
         "anchor": None, "how_to_read": how_to_read,
         "persons": describe_people(faces, people, folder, frames_record, face_kind, explained, limit),
@@ -281,21 +290,33 @@ def load_pictures(videos):
     return counts
 
 
-def training_data(record, split_dir):
-    """Return what the network was trained on, counted if `split_dir` is still what it was trained on."""
+def training_data(record):
+    """Return what the network was trained on, as far as its record says."""
     if not record:
         return "unknown videos"
-    blends = record.get("fakes") == SELF_BLENDED_FACES
+    known, blends = record["trained_on"], record.get("fakes") == SELF_BLENDED_FACES
     what = "real faces and blends of them, no fake videos" if blends else "real and fake videos"
-    digest = record.get("data_digest")
-    if digest and (read_json(split_dir / SPLIT_RECORD) or {}).get("digest") == digest:
-        rows = [row for row in read_table(split_dir / SPLIT_TABLE) if row["split"] == "train"]
-        videos = Counter(dict((row["video_id"], row["label"]) for row in rows).values())
-        counts = " and ".join(f"{videos[label]:,} {CLASS_NAMES[label]}" for label in (REAL, FAKE) if videos[label])
-        what += f": {len(rows):,} faces of {counts} videos"
-    elif provenance := (record.get("provenance") or {}).get("data"):
+    if known:
+        counts = " and ".join(
+            f"{known[f'{kind}_videos']:,} {kind}" for kind in CLASS_NAMES[::-1] if known[f"{kind}_videos"]
+        )
+        what += f": {known['faces']:,} faces of {counts} videos"
+        if folders := known["fake_folders"]:
+            what += f"; fakes from {', '.join(folders)}"
+        if known["self_blend"] and not blends:
+            what += f"; {known['self_blend']:.0%} of the pairs were a real face and a blend of it"
+    elif provenance := record["provenance"].get("data"):
         what += f": {provenance}"
     return what
+
+
+def is_training(known):
+    """Tell whether parsed JSON says what a network was trained on, as 03 writes it."""
+    numbers = [known.get(name) for name in ("real_videos", "fake_videos", "faces", "self_blend")]
+    folders = known.get("fake_folders")
+    return all(isinstance(n, (int, float)) and 0 <= n < LARGEST_NUMBER for n in numbers) and (
+        isinstance(folders, list) and all(isinstance(name, str) for name in folders)
+    )
 
 
 def model_facts(record, weights):
@@ -306,7 +327,7 @@ def model_facts(record, weights):
         "Weights": f"{weights.name}, digest {record.get('weights_digest', 'unknown')}",
         "Network": f"EfficientNet{record.get('backbone')} that sees faces at {record.get('input_size')} px",
         "Started from": f"{record.get('starting_weights', 'unknown')} weights",
-        "Calibration": (record.get("calibration") or {}).get("fitted_on") or "none",
+        "Calibration": record["calibration"].get("fitted_on") or "none",
     }
 
 
@@ -366,29 +387,53 @@ def render(**content):
     return template.render(style=Markup(style), script=Markup(script), policy=policy, **content)
 
 
-def read_optional(path, read):
-    """Return what `read` makes of a file, or None if there is none."""
-    return read(path) if path.is_file() else None
-
-
 def read_robustness(output_dir, weights_digest):
     """Return (rows of robustness.csv, its plot as an address or None); nothing if 03c made them with other weights."""
-    made_from = (read_json(output_dir / ROBUSTNESS_SCORES) or {}).get("made_from") or {}
+    made_from = read_object(output_dir / ROBUSTNESS_SCORES).get("made_from") or {}
     if not weights_digest or made_from.get("weights_digest") != weights_digest:
         if (output_dir / ROBUSTNESS_TABLE).is_file():
             say(f"{STAGE}: {output_dir / ROBUSTNESS_TABLE} is of other weights and left out; run 03c_robustness.py")
         return [], None
-    rows, plot = read_optional(output_dir / ROBUSTNESS_TABLE, read_table) or [], output_dir / ROBUSTNESS_PLOT
+    table, plot = output_dir / ROBUSTNESS_TABLE, output_dir / ROBUSTNESS_PLOT
+    rows = read_table(table, ("kind", "strength")) if table.is_file() else []
     has_plot = plot.is_file() and plot.stat().st_size <= MOST_PLOT_BYTES
     return rows, data_uri(plot.read_bytes(), "png") if has_plot else None
 
 
+def objects_in(record, names):
+    """Return the record with {} for each of its entries `names` that is no object."""
+    return record | {name: record[name] if isinstance(record.get(name), dict) else {} for name in names}
+
+
+def are_metrics(entries):
+    """Tell whether parsed JSON is {metric: {"value", "interval"}}, as `common.metrics.describe` gives it."""
+    return isinstance(entries, dict) and all(
+        isinstance(entry, dict) and {"value", "interval"} <= entry.keys() for entry in entries.values()
+    )
+
+
+def read_model_facts(weights):
+    """Return the record of the weights, {} if there is none; what it says of metrics and the like is {} if not understood."""
+    record = read_object(record_path(weights))
+    if not record:
+        return {}
+    record = objects_in(record, ("calibration", "metrics", "provenance", "trained_on"))
+    return record | {
+        "metrics": {name: entries for name, entries in record["metrics"].items() if are_metrics(entries)},
+        "trained_on": record["trained_on"] if is_training(record["trained_on"]) else {},
+    }
+
+
+def read_metrics(path):
+    """Return metrics.json, without what is not understood."""
+    metrics = objects_in(read_object(path), ("metrics", "subgroups", "made_from"))
+    return metrics | {"metrics": metrics["metrics"] if are_metrics(metrics["metrics"]) else {}}
+
+
 def gather(args, rows, weights):
     """Return what the page shows; the pictures of `videos` and `mistakes` are not loaded yet."""
-    output_dir, record = locate(args, "output_dir"), read_json(record_path(weights)) or {}
-    shown, mistakes, people = rows[: args.limit], worst_mistakes(rows), defaultdict(list)
-    for person in read_optional(output_dir / PEOPLE_TABLE, read_table) or []:
-        people[person["video_id"]].append(person)
+    output_dir, record = locate(args, "output_dir"), read_model_facts(weights)
+    shown, mistakes, people = rows[: args.limit], worst_mistakes(rows), read_people(output_dir)
     wanted = {row["video_id"]: row for row in shown + mistakes}
     faces, splits, scored_by = read_faces(locate(args, "predictions"), wanted)
     face_kind = record.get("faces") if record.get("faces") in FACE_KINDS else FACE_KINDS[0]
@@ -399,7 +444,7 @@ def gather(args, rows, weights):
     for place, row in enumerate(shown, start=1):
         videos[row["video_id"]]["anchor"] = f"video-{place}"
     labelled = [row for row in rows if answer_of(row)]
-    metrics = read_json(output_dir / METRICS_RECORD) or {}
+    metrics = read_metrics(output_dir / METRICS_RECORD)
     robustness, robustness_plot = read_robustness(output_dir, record.get("weights_digest"))
     failed = failed_inputs(data_root(args), locate(args, "videos_dir"), frames_dir_of(args), rows)
     unjudged = defaultdict(list)
@@ -412,7 +457,7 @@ def gather(args, rows, weights):
         "verdicts": Counter(row["verdict"] for row in rows),
         "failed": [row | {"plain": plain_words(row["reason"])} for row in failed],
         "unjudged": [(reason, plain_words(reason), names) for reason, names in sorted(unjudged.items())],
-        "facts": model_facts(record, weights), "trained_on": training_data(record, locate(args, "split_dir")),
+        "facts": model_facts(record, weights), "trained_on": training_data(record),
         "record": record, "warning": doubt(record), "foreign": foreign_faces(scored_by, record.get("weights_digest")),
         "only_blends": record.get("fakes") == SELF_BLENDED_FACES, "metrics": metrics, "labelled": len(labelled),
         "splits": Counter(splits.get(row["video_id"]) for row in labelled),
@@ -441,7 +486,6 @@ def build_parser():
     add_path(parser, "videos_dir")
     add_frames_dir(parser)
     add_path(parser, "predictions")
-    add_path(parser, "split_dir")
     add_path(parser, "output_dir")
     add_weights(parser, "the .h5 file that judged, with its .json")
     parser.add_argument("--output", metavar="HTML", help=f"the page (default: OUTPUT_DIR/{REPORT})")

@@ -1,18 +1,23 @@
 """The verdicts that 04 leaves, as the scripts that show them read them, and what to doubt about them."""
 
 import csv
+import math
 import os
 import re
+from collections import defaultdict
 from pathlib import Path
 
 from common.constants import CANNOT_JUDGE, CLASS_NAMES, FAKE, REAL, SELF_BLENDED_FACES, THRESHOLD
 from common.metrics import AT_LIMIT
-from common.paths import VERDICTS_TABLE
-from common.records import failures
+from common.paths import PEOPLE_TABLE, VERDICTS_TABLE
+from common.records import InputError, failures, read_json
 
-NUMBERS = {  # columns of the tables that are no text
-    "score": float, "p_fake": float, "label": int, "faces": int, "people": int, "person": int, "frames": int
+NUMBERS = {  # column of a table that is no text: (its kind, the highest)
+    "score": (float, 1), "p_fake": (float, 1), "label": (int, 1),
+    **dict.fromkeys(("faces", "people", "person", "frames"), (int, math.inf)),
 }  # fmt: skip
+VERDICTS_COLUMNS = ("video_id", "filename", "label", "score", "p_fake", "verdict", "faces", "people", "reason")
+PEOPLE_COLUMNS = ("video_id", "filename", "person", "score", "p_fake", "verdict", "frames", "reason")
 CHANCE_AUC = 0.5
 ONLY_BLENDS = (
     "these weights have learnt from real faces and blends of them, never from deepfakes: take a verdict as a hint to look closer "
@@ -47,10 +52,40 @@ def verdict_of(score):
     return CLASS_NAMES[REAL if score >= THRESHOLD else FAKE].upper()
 
 
-def read_table(path):
-    """Return the rows of a CSV table as dicts, numbers as numbers; None for an empty field."""
-    with open(path, encoding="utf-8", newline="") as file:
-        return [{k: NUMBERS.get(k, str)(v) if v else None for k, v in row.items()} for row in csv.DictReader(file)]
+def read_object(path):
+    """Return the JSON object in `path`, {} where there is none."""
+    record = read_json(path)
+    return record if isinstance(record, dict) else {}
+
+
+def parse_field(column, text):
+    """Return what a field of a table says, None for nothing; raises ValueError."""
+    if column not in NUMBERS or not text:
+        return text or None
+    kind, highest = NUMBERS[column]
+    if not 0 <= (number := kind(text)) <= highest:
+        raise ValueError(f"{text} is no {column}")
+    return number
+
+
+def read_table(path, columns):
+    """Return the rows of a CSV table as dicts, numbers as numbers, None for an empty field; raises InputError.
+
+    `columns`: those that it must have; the first is never empty.
+    """
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:  # spreadsheets put a mark before the text
+            table = csv.DictReader(file)
+            if missing := [column for column in columns if column not in (table.fieldnames or ())]:
+                raise ValueError(f"it has no column {missing[0]}")
+            rows = [{column: parse_field(column, text) for column, text in row.items() if column} for row in table]
+        if not all(row[columns[0]] for row in rows):
+            raise ValueError(f"a row has no {columns[0]}")
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(
+            f"{path} is not as 04_mapreduce_video_preds.py wrote it ({error}): run it again with --force"
+        ) from error
+    return rows
 
 
 def suspicion(row):
@@ -59,8 +94,20 @@ def suspicion(row):
 
 
 def read_verdicts(folder):
-    """Return the rows of video_preds.csv, most suspicious first."""
-    return sorted(read_table(folder / VERDICTS_TABLE), key=suspicion)
+    """Return the rows of video_preds.csv, most suspicious first; raises InputError."""
+    rows = read_table(folder / VERDICTS_TABLE, VERDICTS_COLUMNS)
+    for row in rows:  # as the score says, whatever somebody has written there
+        row |= {"p_fake": None if row["score"] is None else 1 - row["score"], "verdict": verdict_of(row["score"])}
+    return sorted(rows, key=suspicion)
+
+
+def read_people(folder):
+    """Return {video_id: its rows of people_preds.csv}, {} where there is no such table; raises InputError."""
+    people = defaultdict(list)
+    if (folder / PEOPLE_TABLE).is_file():
+        for row in read_table(folder / PEOPLE_TABLE, PEOPLE_COLUMNS):
+            people[row["video_id"]].append(row | {"verdict": verdict_of(row["score"])})
+    return people
 
 
 def failed_inputs(data_dir, videos_dir, frames_dir, verdicts):

@@ -317,15 +317,24 @@ def test_weights_that_only_know_blends_say_so(tmp_path):
     assert "never seen a deepfake" in page.text and "849 portraits" in page.text and "Careful:" in page.text
 
 
-def test_training_videos_are_counted_where_the_dataset_is_still_there(tmp_path):
-    write_run(tmp_path, UNLABELLED, record=RECORD | {"data_digest": "same"})
-    write_json(tmp_path / "split_dataset" / "split.json", {"digest": "same"})
-    rows = [("a", 1, "train"), ("a", 1, "train"), ("b", 0, "train"), ("c", 0, "train"), ("d", 0, "test")]
-    write_csv(
-        tmp_path / "split_dataset" / "split.csv", ("video_id", "label", "split"),
-        [dict(zip(("video_id", "label", "split"), row, strict=True)) for row in rows],
-    )  # fmt: skip
-    assert "real and fake videos: 4 faces of 1 real and 2 fake videos" in page_of(tmp_path).text
+def test_what_the_network_was_trained_on_is_named(tmp_path):
+    """As the weights' record says: the training set itself need not be there."""
+    trained_on = {
+        "real_videos": 1200,
+        "fake_videos": 2,
+        "faces": 13000,
+        "fake_folders": ["Deepfakes", "<b>"],
+        "self_blend": 0.25,
+    }
+    write_run(tmp_path, UNLABELLED, record=RECORD | {"trained_on": trained_on})
+    words = "real and fake videos: 13,000 faces of 1,200 real and 2 fake videos; fakes from Deepfakes, <b>; 25% of the pairs"
+    assert words in page_of(tmp_path).text
+    alone = trained_on | {"fake_videos": 0, "fake_folders": [], "self_blend": 1.0}
+    write_run(tmp_path, UNLABELLED, record=RECORD | {"trained_on": alone, "fakes": "self-blended faces"})
+    assert "no fake videos: 13,000 faces of 1,200 real videos. " in page_of(tmp_path).text
+    for broken in ([], {"faces": 3}, trained_on | {"faces": "many"}, trained_on | {"fake_folders": [3]}):
+        write_run(tmp_path, UNLABELLED, record=RECORD | {"trained_on": broken})
+        assert "trained on real and fake videos. " in page_of(tmp_path).text
 
 
 def test_faces_that_cannot_be_judged_are_shown_without_a_score(tmp_path):
@@ -424,6 +433,56 @@ def test_broken_lines_are_passed_over(tmp_path):
     with open(tmp_path / "cnn_preds_values.json", "a") as file:
         file.write("{\n\n" + "".join(json.dumps(line) + "\n" for line in broken))
     assert len(pictures(page_of(tmp_path))) == 1
+
+
+@pytest.mark.parametrize("change", [
+    {"file": 7}, {"file": "x\0.png"}, {"frame": float("inf")}, {"video_id": ["x"]}, {"split": ["x"]}, {"weights": [1]},
+    {"score": None}, {"score": None, "reason": 3}, {"person": None}, {"frame_s": None}, {"frame": None}, {"warnings": 3},
+])  # fmt: skip
+def test_a_line_of_another_kind_is_no_traceback(tmp_path, change):
+    write_run(tmp_path, [video("a.mp4", 1, [0.2])], record=RECORD)
+    path = tmp_path / "cnn_preds_values.json"
+    face = json.loads(path.read_text())
+    path.write_text(json.dumps(face) + "\n" + json.dumps(face | change) + "\n")
+    assert "P(fake) 0.800" in page_of(tmp_path).text
+
+
+@pytest.mark.parametrize(("old", "new", "words"), [
+    (",", ";", "it has no column video_id"), ("0.2", "high", "could not convert"), ("0.2", "nan", "nan is no score"),
+    ("a.mp4,1", "a.mp4,2", "2 is no label"), ("video_0000,", ",", "a row has no video_id"), ("a.mp4", "\udcff", "decode"),
+])  # fmt: skip
+def test_a_table_that_a_spreadsheet_changed_is_one_line_and_status_2(tmp_path, capsys, old, new, words):
+    for name in ("video_preds.csv", "people_preds.csv"):
+        write_run(tmp_path, [video("a.mp4", 1, [0.2])], people_table=True)
+        text = (tmp_path / name).read_text()
+        changed = text.replace(old, new)
+        assert changed != text or (old, name) == ("a.mp4,1", "people_preds.csv"), "which has no labels"
+        (tmp_path / name).write_bytes(changed.encode(errors="surrogateescape"))
+        if changed != text:
+            assert run("--data-dir", tmp_path) == 2
+            error = capsys.readouterr().err
+            assert str(tmp_path / name) in error and words in error and error.count("\n") == 1
+
+
+def test_a_table_with_a_byte_order_mark_is_read(tmp_path):
+    write_run(tmp_path, UNLABELLED[:1])
+    path = tmp_path / "video_preds.csv"
+    path.write_bytes("\ufeff".encode() + path.read_bytes())
+    assert len(rows_of(page_of(tmp_path))) == 1
+
+
+@pytest.mark.parametrize("record", [
+    [], 3, {"metrics": [], "subgroups": 3, "made_from": "x"}, {"metrics": {"roc_auc": 0.5}, "width": "640", "warnings": "x"},
+    {"faces": [1], "model_digest": "d1", "metrics": {"val_faces": 3, "test_faces": {"roc_auc": {}}}, "calibration": [1]},
+    {"made_from": [], "length_s": float("nan"), "height": 10**400, "width": 5, "warnings": [[]], "provenance": "x"},
+])  # fmt: skip
+def test_records_of_another_kind_are_no_traceback(tmp_path, record):
+    write_run(tmp_path, UNLABELLED[:1], record=RECORD)
+    folder = tmp_path / "train_sample_videos" / "video_0000"
+    places = [tmp_path / "metrics.json", folder / "frames.json", folder / "explained" / "explained.json"]
+    for path in [*places, tmp_path / "robustness_scores.json", tmp_path / "tmp_checkpoint" / "best_model.json"]:
+        write_json(path, record)
+    assert len(rows_of(page_of(tmp_path))) == 1
 
 
 def test_changed_predictions_are_told(tmp_path, capsys):
