@@ -314,6 +314,8 @@ def test_weights_that_only_know_blends_say_so(tmp_path):
         tmp_path, UNLABELLED, record=RECORD | {"fakes": "self-blended faces", "provenance": {"data": "849 portraits"}}
     )
     page = page_of(tmp_path)
+    assert "On real faces that it was not trained on, each against a blend of itself (no deepfakes): " in page.text
+    assert "On test faces" not in page.text
     assert "never seen a deepfake" in page.text and "849 portraits" in page.text and "Careful:" in page.text
 
 
