@@ -24,7 +24,15 @@ from pathlib import Path
 
 import numpy as np
 
-from common.aggregation import AGGREGATES, CERTAIN_ENOUGH, SCORE_DECIMALS, commonest, needed_frames, why_not_judged
+from common.aggregation import (
+    AGGREGATES,
+    CERTAIN_ENOUGH,
+    SCORE_DECIMALS,
+    commonest,
+    needed_frames,
+    rule_of,
+    why_not_judged,
+)
 from common.calibration import UNCHANGED, calibrate, read_parameters
 from common.cli import (
     add_path,
@@ -63,7 +71,7 @@ from common.records import (
 )
 from common.spark import start_spark
 from common.subgroups import subgroups
-from common.verdicts import PEOPLE_COLUMNS, VERDICTS_COLUMNS, verdict_of
+from common.verdicts import PEOPLE_COLUMNS, VERDICTS_COLUMNS, read_object, verdict_of
 
 STAGE = "04"
 SCHEMA = (
@@ -299,7 +307,7 @@ def video_calibration(record, aggregate):
     """Return the calibration of video means that a model's record holds, or stop in words if there is none."""
     if aggregate != "mean":
         stop(f"--calibrated goes with --aggregate mean: no other has been calibrated, and this is {aggregate}")
-    content = read_json(record) or {}
+    content = read_object(record)
     if not content.get("calibration"):
         stop(f"{record} holds no calibration; run 03_train_cnn.py, or leave out --calibrated")
     try:
@@ -350,14 +358,9 @@ def main(argv=None):
             f"{predictions} does not exist: it would hold the scores of the faces. "
             "Run 03_train_cnn.py or 03a_load_model.py first."
         )
-    aggregate, calibration = args.aggregate, UNCHANGED
     record = record_path(weights_of(args, needed=False))
-    if aggregate == "auto":
-        aggregate = (read_json(record) or {}).get("aggregation")
-        if aggregate not in AGGREGATES:
-            stop(f"{record} does not say how to aggregate; name it with --aggregate")
-    if args.calibrated:
-        calibration = video_calibration(record, aggregate)
+    aggregate = rule_of(args.aggregate, read_object(record), record)
+    calibration = video_calibration(record, aggregate) if args.calibrated else UNCHANGED
     made_from = {"aggregate": aggregate, "calibration": calibration, "seed": args.seed, "limit": args.limit}
     if is_local:
         made_from |= source_stamp(Path(predictions))

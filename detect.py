@@ -16,9 +16,10 @@ import sys
 import unicodedata
 from pathlib import Path
 
+from common.aggregation import AGGREGATES, rule_of
 from common.cli import make_parser, positive, printable, say, stop, stops_in_words
 from common.constants import CANNOT_JUDGE
-from common.model import BASE_WEIGHTS, read_model_record
+from common.model import BASE_WEIGHTS, read_model_record, record_path
 from common.paths import BEST_MODEL, DEFAULT_NAMES, REPORT, data_root, digest, list_frame_dirs
 from common.verdicts import doubt, failed_inputs, read_verdicts
 
@@ -67,8 +68,9 @@ def build_parser():
     parser.add_argument("path", metavar="PATH", help="a video, a photo, or a folder of them")
     parser.add_argument("--weights", metavar="W", help="an .h5 file with its .json")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
-    aggregates = (*importlib.import_module("04_mapreduce_video_preds").AGGREGATES, "auto")
-    parser.add_argument("--aggregate", choices=aggregates, default="mean", help="as for 04 (default: %(default)s)")
+    parser.add_argument(
+        "--aggregate", choices=(*AGGREGATES, "auto"), default="mean", help="as for 04 (default: %(default)s)"
+    )
     parser.add_argument("--workers", type=positive, metavar="N", help="as for 00 and 01a")
     parser.add_argument("--force", action="store_true", help="redo what is complete")
     return parser
@@ -107,6 +109,7 @@ def main(argv=None):
     weights = choose_weights(args)
     record = read_model_record(weights)
     importlib.import_module("03a_load_model").check_faces(record, "faces", weights)
+    rule_of(args.aggregate, record, record_path(weights))  # now, not after minutes
     folder = working_dir(args, path)
     say(f"judging {path} with {weights}")
     worst, verdicts = run_steps(args, path, folder, weights)

@@ -9,6 +9,7 @@ import numpy as np
 
 from common.constants import MIN_USABLE_FRAMES, NO_USABLE_FACE, PERSON_MIN_FRAMES, THRESHOLD, TOO_FEW_FRAMES
 from common.metrics import MIN_GROUPS, log_loss, resampled_weights, roc_auc
+from common.records import InputError
 
 AGGREGATES = ("mean", "lowest-person", "confident")
 SCORE_DECIMALS = 12  # sums in any order; rounding keeps a tie at 0.5 a tie
@@ -17,6 +18,14 @@ CRITERION = (
     "ROC AUC of validation videos; another rule than the mean only if the 95 % interval of its gain is above 0 and its log loss, "
     "which suffers where scores are too low or too high, is not higher"
 )
+
+
+def rule_of(aggregate, record, record_path):
+    """Return the rule that --aggregate names: one of AGGREGATES, for "auto" that of a model's record; raises InputError."""
+    rule = record.get("aggregation") if aggregate == "auto" else aggregate
+    if rule not in AGGREGATES:
+        raise InputError(f"{record_path} does not say how to aggregate; name it with --aggregate")
+    return rule
 
 
 def commonest(reasons):

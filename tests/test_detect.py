@@ -252,6 +252,16 @@ def test_weights_for_marked_faces_are_refused_before_any_work(tmp_path, weights,
     assert not (tmp_path / "data").exists()
 
 
+def test_weights_without_a_rule_are_refused_before_any_work(tmp_path, weights, capsys):
+    shutil.copy(weights, tmp_path / "w.h5")
+    record = json.loads(weights.with_suffix(".json").read_text())
+    (tmp_path / "w.json").write_text(json.dumps(record | {"aggregation": None}))
+    assert run(PHOTO, "--data-dir", tmp_path / "data", "--weights", tmp_path / "w.h5", "--aggregate", "auto") == 2
+    error = capsys.readouterr().err
+    assert f"{tmp_path / 'w.json'} does not say how to aggregate" in error and error.count("\n") == 1
+    assert not (tmp_path / "data").exists()
+
+
 def test_options_are_checked_before_any_work(tmp_path, capsys):
     assert run(PHOTO, "--data-dir", tmp_path, "--aggregate", "median") == 2
     assert "median" in capsys.readouterr().err
