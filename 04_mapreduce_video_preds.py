@@ -62,7 +62,6 @@ from common.paths import (
 from common.plots import draw_confusion
 from common.records import (
     InputError,
-    read_json,
     source_stamp,
     write_atomic,
     write_csv,
@@ -71,7 +70,7 @@ from common.records import (
 )
 from common.spark import start_spark
 from common.subgroups import subgroups
-from common.verdicts import PEOPLE_COLUMNS, VERDICTS_COLUMNS, read_object, verdict_of
+from common.verdicts import PEOPLE_COLUMNS, VERDICTS_COLUMNS, note_of, read_object, verdict_of
 
 STAGE = "04"
 SCHEMA = (
@@ -202,12 +201,6 @@ def as_row(judged, calibration=UNCHANGED):
     }  # fmt: skip
 
 
-def least_real(row):
-    """Return the row of the person with the lowest score of a video of several people, or None."""
-    scored = [person for person in row["people_rows"] if person["score"] is not None]
-    return min(scored, key=lambda person: person["score"]) if row["people"] > 1 and scored else None
-
-
 def text_report(rows, metrics, aggregate):
     """Return mapreduce_res.txt: what was averaged, the accuracy, and a table of predictions against answers."""
     judged = [row for row in rows if row["score"] is not None]
@@ -239,8 +232,7 @@ def text_report(rows, metrics, aggregate):
     for name, row in zip(names, rows, strict=True):
         answer = "" if row["label"] is None else CLASS_NAMES[row["label"]].upper()
         score = "" if row["score"] is None else f"{row['score']:.4f}"
-        person = least_real(row)
-        note = f"least real: person {person['person']} ({person['score']:.4f})" if person else row["reason"] or ""
+        note = note_of(row["people_rows"]) or row["reason"] or ""
         lines.append(
             f"{name:{width}}  {score:>6}  {row['verdict']:12}  {answer:6}  "
             f"{row['faces']:5}  {row['people']:6}  {printable(note)}".rstrip()
@@ -250,7 +242,7 @@ def text_report(rows, metrics, aggregate):
 
 def is_current(output_dir, made_from):
     """Tell whether every output is there and was made from the same predictions with the same settings."""
-    record = read_json(output_dir / METRICS_RECORD) or {}
+    record = read_object(output_dir / METRICS_RECORD)
     names = (VERDICTS_TEXT, VERDICTS_TABLE, PEOPLE_TABLE, KAGGLE_TABLE)
     names += (VIDEOS_CONFUSION,) if record.get("labelled") else ()
     return record.get("made_from") == made_from and all((output_dir / name).is_file() for name in names)

@@ -110,6 +110,15 @@ def read_people(folder):
     return people
 
 
+def note_of(people):
+    """Return who looks least real, from the rows of people_preds.csv of a video; None where fewer than two were seen."""
+    scored = [person for person in people if person["score"] is not None]
+    if not scored or sum(person["frames"] > 0 for person in people) < 2:
+        return None
+    lowest = min(scored, key=lambda person: person["score"])
+    return f"least real: person {lowest['person']} ({lowest['score']:.4f})"
+
+
 def failed_inputs(data_dir, videos_dir, frames_dir, verdicts):
     """Return the failures {"stage", "filename", "reason"} of inputs in `videos_dir` (or of that file) without a verdict.
 

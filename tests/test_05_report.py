@@ -110,7 +110,7 @@ def test_p_fake_its_range_length_and_people(made):
 
 def test_faces_are_in_time_order_with_score_and_time(made):
     _, page = made
-    assert "Person 1: P(fake) 0.800, in 3 frames, 0.70 to 0.90" in page.text
+    assert "Person 0: P(fake) 0.800, in 3 frames, 0.70 to 0.90" in page.text
     assert "0.90 0:00.0 0.80 0:00.5 0.70 0:01.0" in page.text
 
 
@@ -127,8 +127,9 @@ def test_pictures_are_the_crops(made):
 
 def test_people_have_rows_of_their_own(made):
     _, page = made
-    assert "Person 1 of 2 (number 0 in the files): REAL P(fake) 0.100" in page.text
-    assert "Person 2 of 2 (number 1 in the files): FAKE P(fake) 0.650" in page.text
+    assert "Person 0: REAL P(fake) 0.100" in page.text and "Person 1: FAKE P(fake) 0.650" in page.text, (
+        "as in the files"
+    )
 
 
 def test_plot_over_time_has_a_point_per_face_and_the_threshold(made):
@@ -344,7 +345,7 @@ def test_faces_that_cannot_be_judged_are_shown_without_a_score(tmp_path):
     write_run(tmp_path, [dark, video("half.mp4", 1, [[0.9, 0.8], [None, None]])], people_table=True)
     page = page_of(tmp_path)
     assert "0.10 0:00.0 too dark 0:00.5 0.30 0:01.0" in page.text
-    assert "Person 2 of 2 (number 1 in the files): CANNOT JUDGE in 2 frames" in page.text
+    assert "Person 1: CANNOT JUDGE in 2 frames" in page.text
     assert len(page.all("circle")) == 4
 
 

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from common.model import build_model, save_model
-from common.verdicts import suspicion
+from common.verdicts import read_verdicts, suspicion
+from tests.reports import video, write_run
 
 detect = importlib.import_module("detect")
 PHOTO = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
@@ -117,14 +118,14 @@ def test_everything_is_listed_once_most_suspicious_first(judged):
         f"Everything made on the way is in {place}\nOpen this page to see the faces: {place / 'report.html'}\n"
     )
     page = html.unescape((made / "report.html").read_text(encoding="utf-8"))
-    assert all(name in page for name in names) and page.count("data:image/webp") == 23
+    assert all(name in page for name in names) and page.count("data:image/webp") == 23 + 7, "and 7 maps"
 
 
 @pytest.mark.slow
 def test_errors_are_words_and_output_is_ours(judged):
     *_, done = judged
     assert "Traceback" not in done.stderr
-    starts = ("judging ", "00: ", "01a: ", "03a: ", "04: ", "05: ")
+    starts = ("judging ", "00: ", "01a: ", "03a: ", "03b: ", "04: ", "05: ")
     assert [line for line in done.stderr.splitlines() if not line.startswith(starts)] == []
 
 
@@ -154,7 +155,7 @@ def test_rerun_keeps_what_is_complete_and_a_removed_video_leaves(judged, weights
     assert run("..", *options) == 1
     out, err = capfd.readouterr()
     answer = json.loads(out)
-    assert set(answer) == {"weights", "warning", "folder", "report", "videos", "failed"}
+    assert set(answer) == {"weights", "warning", "folder", "report", "videos", "people", "failed"}
     assert {row["filename"] for row in answer["videos"]} == {
         "sub/it's two.MP4", "photo.JPG", "no face.png", "text.mp4", "empty.mov"
     }  # fmt: skip
@@ -167,8 +168,16 @@ def test_rerun_keeps_what_is_complete_and_a_removed_video_leaves(judged, weights
     assert rows["no face.png"]["score"] is None and rows["no face.png"]["verdict"] == "CANNOT JUDGE"
     assert rows["text.mp4"]["reason"].startswith("is not a readable video")
     assert "aggregate lowest-person" in err
-    kept = {path: facts for path, facts in frames.items() if path.parts[0] != "one"}
-    assert snapshot(made / "frames") == kept, "frames and faces were made once; those of a removed video are gone"
+    judged_ids = [row["video_id"] for row in answer["videos"] if row["score"] is not None]
+    assert [row["video_id"] for row in answer["people"]] == judged_ids, "one person each"
+
+    def without_maps(files):
+        kept = [path for path in files if path.parts[0] != "one" and "explained" not in path.parts]
+        return {path: files[path] for path in kept}
+
+    assert without_maps(snapshot(made / "frames")) == without_maps(frames), (
+        "frames and faces were made once; those of a removed video are gone"
+    )
 
 
 @pytest.mark.slow
@@ -267,6 +276,39 @@ def test_options_are_checked_before_any_work(tmp_path, capsys):
     assert "median" in capsys.readouterr().err
     assert run(PHOTO, "--data-dir", tmp_path, "--workers", "0") == 2
     assert not (tmp_path / "detect").exists()
+
+
+def test_the_person_who_looks_least_real_is_named(tmp_path, weights, capsys, monkeypatch):
+    videos = [video("two.mp4", None, [[0.9, 0.9, 0.9], [0.2, 0.3, 0.4]]), video("one.mp4", None, [0.8])]
+
+    def run_steps(args, path, folder, weights):
+        write_run(folder, videos, people_table=True)
+        return 0, read_verdicts(folder)
+
+    monkeypatch.setattr(detect, "run_steps", run_steps)
+    assert run(PHOTO, "--data-dir", tmp_path, "--weights", weights) == 0
+    two, one = capsys.readouterr().out.splitlines()[1:3]
+    assert two.startswith("two.mp4 ") and two.endswith("  least real: person 1 (0.3000)") and one.endswith(" 1")
+    assert run(PHOTO, "--data-dir", tmp_path, "--weights", weights, "--json") == 0
+    people = json.loads(capsys.readouterr().out)["people"]
+    assert [(row["filename"], row["person"], row["verdict"]) for row in people] == [
+        ("two.mp4", 0, "REAL"), ("two.mp4", 1, "FAKE"), ("one.mp4", 0, "REAL")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("failure", [MemoryError("no memory"), SystemExit(2), 1])
+def test_maps_that_fail_cost_no_verdict(monkeypatch, capsys, failure):
+    def main(options):
+        if isinstance(failure, BaseException):
+            raise failure
+        return failure
+
+    monkeypatch.setattr(importlib.import_module("03b_explain"), "main", main)
+    assert detect.explain([]) == 0
+    assert ("no memory" in capsys.readouterr().err) == isinstance(failure, MemoryError)
+    monkeypatch.setattr(importlib.import_module("03b_explain"), "main", lambda options: sys.exit(130))
+    with pytest.raises(SystemExit):
+        detect.explain([])
 
 
 def test_ctrl_c_is_a_line_and_status_130(tmp_path, weights, capsys, monkeypatch):
