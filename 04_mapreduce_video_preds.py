@@ -22,33 +22,29 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
-
 from common.aggregation import (
     AGGREGATES,
     CERTAIN_ENOUGH,
+    MEASURES,
     SCORE_DECIMALS,
-    commonest,
-    needed_frames,
+    as_row,
     rule_of,
-    why_not_judged,
 )
-from common.calibration import UNCHANGED, calibrate, read_parameters
+from common.calibration import UNCHANGED, read_parameters
 from common.cli import (
     add_path,
     add_seed,
     add_weights,
     make_parser,
     positive,
-    printable,
     say,
     spark_master,
     stop,
     stops_in_words,
     weights_of,
 )
-from common.constants import CANNOT_JUDGE, CLASS_NAMES, FAKE, PERSON_MIN_FRAMES, REAL, THRESHOLD, TOO_FEW_FRAMES
-from common.metrics import MEANINGS, describe, format_metric, say_headline
+from common.constants import CANNOT_JUDGE, FAKE, PERSON_MIN_FRAMES, REAL, THRESHOLD
+from common.metrics import MEANINGS, describe, say_headline
 from common.model import record_path
 from common.paths import (
     KAGGLE_TABLE,
@@ -70,7 +66,7 @@ from common.records import (
 )
 from common.spark import start_spark
 from common.subgroups import subgroups
-from common.verdicts import PEOPLE_COLUMNS, VERDICTS_COLUMNS, note_of, read_object, verdict_of
+from common.verdicts import PEOPLE_COLUMNS, VERDICTS_COLUMNS, read_object, text_report
 
 STAGE = "04"
 SCHEMA = (
@@ -78,7 +74,6 @@ SCHEMA = (
     "score double, reason string, face_px double, frame_px double, brightness double, sharpness double, video_frames int, "
     "broken string"
 )
-MEASURES = ("face_px", "frame_px", "brightness", "sharpness")  # a video has the mean of its usable faces
 IS_FACE = (
     "broken is null and video_id is not null and (score is null or score between 0 and 1) "
     "and (label is null or label in (0, 1))"
@@ -160,84 +155,6 @@ def collect_verdicts(spark, path, aggregate, calibration=UNCHANGED):
     except (PySparkException, Py4JError) as error:
         raise InputError(f"{path} cannot be read by Spark: {str(error).strip().splitlines()[0]}") from error
     return sorted(rows, key=lambda row: row["video_id"]), observed.get["number"], observed.get["example"]
-
-
-def verdict_columns(score, calibration):
-    """Return {"score", "p_fake", "verdict"} of a score from Spark, or None."""
-    if score is not None:
-        changed = score if calibration == UNCHANGED else float(calibrate(score, calibration))
-        score = round(float(changed), SCORE_DECIMALS)
-    return {"score": score, "p_fake": None if score is None else 1 - score, "verdict": verdict_of(score)}
-
-
-def people_rows(people, is_judged, calibration):
-    """Return the rows of people_preds.csv of one video, without video_id and filename. `people`: as from `judge_videos`.
-
-    Nobody is judged in a video that is not; else those seen in at least 3 frames, or everybody if nobody is.
-    """
-    people = sorted((person for person in people if person["person"] is not None), key=lambda p: p["person"])
-    most = max((person["frames"] for person in people), default=0)
-    needed = PERSON_MIN_FRAMES if most >= PERSON_MIN_FRAMES else 1
-    rows = []
-    for person in people:
-        counts = is_judged and person["frames"] >= needed
-        reason = None if counts else commonest(Counter(person["reasons"])) or TOO_FEW_FRAMES
-        score = verdict_columns(person["score"] if counts else None, calibration)
-        rows.append({"person": person["person"], **score, "frames": person["frames"], "reason": reason})
-    return rows
-
-
-def as_row(judged, calibration=UNCHANGED):
-    """Return a Spark row as a line of video_preds.csv, with `group`, the people's rows and MEASURES added."""
-    people, usable, frames = (judged[name] for name in ("people", "usable_frames", "video_frames"))
-    is_judged = usable >= needed_frames(frames)
-    reasons = [reason for person in people for reason in person["reasons"]]
-    return {
-        "video_id": judged["video_id"], "filename": judged["filename"], "group": judged["group"] or judged["video_id"],
-        "label": judged["label"], **verdict_columns(judged["score"] if is_judged else None, calibration),
-        "faces": judged["faces"], "people": sum(person["frames"] > 0 for person in people),
-        "reason": None if is_judged else why_not_judged(reasons, usable, frames),
-        "people_rows": people_rows(people, is_judged, calibration), **{name: judged[name] for name in MEASURES},
-    }  # fmt: skip
-
-
-def text_report(rows, metrics, aggregate):
-    """Return mapreduce_res.txt: what was averaged, the accuracy, and a table of predictions against answers."""
-    judged = [row for row in rows if row["score"] is not None]
-    labelled = [row for row in judged if row["label"] is not None]
-    lines = [
-        "One verdict per video, from the scores of its faces: score = P(real), 1 real, 0 fake; REAL when it is at least 0.5",
-        "People are numbered from left to right, from 0; where there are several, the least real is named with its mean score",
-        f"aggregate: {aggregate}; {len(rows)} videos: {len(judged)} judged, {len(rows) - len(judged)} cannot be judged",
-    ]
-    if labelled:
-        lines.append(
-            f"video accuracy (scores rounded to 0 or 1 against the labels): {metrics['accuracy']['value']:.4f}"
-        )
-        lines += [format_metric(name, entry) for name, entry in metrics.items()]
-        if len({row["label"] for row in labelled}) == 1:
-            lines.append("only one class is present: balanced accuracy, ROC AUC and the like cannot be computed")
-        else:
-            lines += [f"{name.replace('_', ' ')}: {MEANINGS[name]}" for name in metrics if name in MEANINGS]
-    else:
-        lines.append("no judged video has a label: no accuracy, no confusion matrix")
-    lines += [
-        "",
-        f"average score over all judged videos: {np.mean([row['score'] for row in judged]):.4f}" if judged else "",
-        "",
-    ]
-    names = [printable(row["filename"] or row["video_id"]) for row in rows]
-    width = max(map(len, names), default=5)
-    lines.append(f"{'video':{width}}  {'score':>6}  {'verdict':12}  {'answer':6}  {'faces':>5}  {'people':>6}  note")
-    for name, row in zip(names, rows, strict=True):
-        answer = "" if row["label"] is None else CLASS_NAMES[row["label"]].upper()
-        score = "" if row["score"] is None else f"{row['score']:.4f}"
-        note = note_of(row["people_rows"]) or row["reason"] or ""
-        lines.append(
-            f"{name:{width}}  {score:>6}  {row['verdict']:12}  {answer:6}  "
-            f"{row['faces']:5}  {row['people']:6}  {printable(note)}".rstrip()
-        )
-    return "\n".join(lines) + "\n"
 
 
 def is_current(output_dir, made_from):

@@ -13,9 +13,9 @@ import hashlib
 import sys
 import time
 from collections import Counter, defaultdict
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from common.charts import data_uri, draw_charts
 from common.cli import (
     add_frames_dir,
     add_path,
@@ -27,7 +27,6 @@ from common.cli import (
     say,
     stop,
     stops_in_words,
-    usable_cpus,
     weights_of,
 )
 from common.constants import (
@@ -38,7 +37,7 @@ from common.constants import (
     SELF_BLENDED_FACES,
     THRESHOLD,
 )
-from common.model import record_path
+from common.model_facts import doubt, model_facts, read_metrics, read_model_facts, training_data
 from common.paths import (
     EXPLAINED_DIR,
     EXPLAINED_RECORD,
@@ -56,8 +55,8 @@ from common.paths import (
 )
 from common.predictions import LARGEST_NUMBER, check_file_name, parse_line
 from common.records import source_stamp, write_atomic
+from common.thumbnails import MOST_PICTURES, choose_faces, evenly, load_pictures
 from common.verdicts import (
-    doubt,
     failed_inputs,
     plain_words,
     read_object,
@@ -69,10 +68,6 @@ from common.verdicts import (
 
 STAGE = "05"
 TEMPLATES_DIR = REPOSITORY_DIR / "templates"
-FEW_PICTURES, LARGE_PX, SMALL_PX = 2000, 160, 96  # up to so many faces are shown large; longer side, of 80 on the page
-WEBP_QUALITY = 75
-MOST_PICTURES = 12_000  # 1,000 videos of 11 faces, with room; of more videos fewer faces each are shown
-MOST_PICTURES_LENGTH = 42_000_000  # characters of all pictures together: the page stays under 60 MB
 MOST_PLOT_BYTES = 2 * 2**20
 MOST_VIDEOS = 2000  # beyond, browsers get slow; the rest is in video_preds.csv
 AGGREGATE_WORDS = {
@@ -81,7 +76,6 @@ AGGREGATE_WORDS = {
     "confident": "the mean of the scores of its faces, those far from 0.5 counting more",
 }
 MISTAKES, FACES_PER_MISTAKE = 10, 6
-PLOT_LEFT, PLOT_TOP, PLOT_WIDTH, PLOT_HEIGHT = 40, 8, 252, 64  # px of the score over time, inside 300 x 90
 
 
 def clock(seconds):
@@ -97,7 +91,7 @@ def as_face(line):
     score = line["score"]
     return line | {
         "p_fake": None if score is None else 1 - score, "verdict": None if score is None else verdict_of(score),
-        "reason": line.get("reason"), "time": clock(line["frame_s"]),
+        "reason": line.get("reason"),
     }  # fmt: skip
 
 
@@ -121,44 +115,6 @@ def read_faces(path, wanted):
     for found in faces.values():
         found.sort(key=lambda face: (face["frame"], face["person"]))
     return faces, splits, weights
-
-
-def evenly(items, number):
-    """Return `number` of the items (all if there are fewer), evenly spaced, the first and the last among them."""
-    if len(items) <= number:
-        return list(items)
-    return [items[round(place * (len(items) - 1) / max(1, number - 1))] for place in range(number)]
-
-
-def choose_faces(faces, number, explained):
-    """Return `number` of the faces (all if there are fewer) in their order: those explained first, then evenly over time."""
-    if len(faces) <= number:
-        return list(faces)
-    chosen = [face["file"] for face in faces if face["file"] in explained][:number]
-    rest = [face["file"] for face in faces if face["file"] not in chosen]
-    chosen = {*chosen, *evenly(rest, number - len(chosen))}
-    return [face for face in faces if face["file"] in chosen]
-
-
-def time_plot(faces, length_s):
-    """Return the points (x, y, verdict) and the lines of one person's P(fake) over time, in px of the plot; None for one point.
-
-    A line is interrupted where there is no score in a frame.
-    """
-    faces = [face for face in faces if face["p_fake"] is not None]
-    if len(faces) < 2:
-        return None
-    length_s = max(length_s or 0, faces[-1]["frame_s"]) or 1
-    points, lines, before = [], [], None
-    for face in faces:
-        x = round(PLOT_LEFT + PLOT_WIDTH * face["frame_s"] / length_s, 1)
-        y = round(PLOT_TOP + PLOT_HEIGHT * (1 - face["p_fake"]), 1)
-        points.append((x, y, face["verdict"]))
-        if before is None or face["frame"] - before > 1:
-            lines.append([])
-        lines[-1].append(f"{x},{y}")
-        before = face["frame"]
-    return {"points": points, "lines": [" ".join(line) for line in lines if len(line) > 1], "end": clock(length_s)}
 
 
 def lowest_and_highest(faces):
@@ -220,7 +176,7 @@ def describe_people(faces, people, folder, frames_record, face_kind, explained, 
         described.append({
             "number": number, "p_fake": None if person["score"] is None else 1 - person["score"],
             "verdict": person["verdict"], "reason": person.get("reason"), "frames": len(own), "low": low, "high": high,
-            "plot": time_plot(own, frames_record.get("length_s")), "pictures": shown, "left_out": len(own) - len(shown),
+            "scored": [face for face in own if face["p_fake"] is not None], "pictures": shown, "left_out": len(own) - len(shown),
         })  # fmt: skip
     return described
 
@@ -236,115 +192,12 @@ def describe_video(row, faces, people, frames_dir, face_kind, model_digest, limi
     return row | {
         "name": row["filename"] or row["video_id"], "answer": answer_of(row), "plain": plain_words(row["reason"]),
         "truth": None if row["label"] is None else CLASS_NAMES[row["label"]].upper(),
-        "is_photo": is_photo, "length": "photo" if is_photo else f"{length_s:.1f} s" if length_s else None,
+        "is_photo": is_photo, "length_s": length_s, "length": "photo" if is_photo else f"{length_s:.1f} s" if length_s else None,
         "size": "{width} × {height} px".format(**frames_record) if {"width", "height"} <= frames_record.keys() else None,
         "low": low, "high": high, "warnings": frames_record.get("warnings", []),
         "anchor": None, "how_to_read": how_to_read,
         "persons": describe_people(faces, people, folder, frames_record, face_kind, explained, limit),
     }  # fmt: skip
-
-
-def thumbnail(path, side_px):
-    """Return a picture shrunk to `side_px` (longer side) as base64 WebP with its size, or None if it is not readable."""
-    import cv2
-
-    from common.pixels import read_image
-
-    picture = read_image(path) if path else None
-    if picture is None:
-        return None
-    height, width = picture.shape[:2]
-    scale = min(1, side_px / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    encoded = cv2.imencode(".webp", small, [cv2.IMWRITE_WEBP_QUALITY, WEBP_QUALITY])[1]
-    return base64.b64encode(encoded.tobytes()).decode()
-
-
-def load_pictures(videos):
-    """Fill in the `data` and `overlay` of every picture; return how many were shown, not readable, left out."""
-    from common.runner import progress
-
-    different = {id(video): video for video in videos}.values()
-    pictures = [picture for video in different for person in video["persons"] for picture in person["pictures"]]
-    side_px = LARGE_PX if len(pictures) <= FEW_PICTURES else SMALL_PX
-
-    def load(picture):
-        overlay_path = picture["overlay_path"]
-        overlay = thumbnail(overlay_path, side_px) if overlay_path and overlay_path.is_file() else None
-        return thumbnail(picture["path"], side_px), overlay
-
-    counts, spent = {"pictures": 0, "overlays": 0, "unreadable": 0, "left_out": 0}, 0
-    with ThreadPoolExecutor(len(usable_cpus())) as threads:
-        loaded = progress(threads.map(load, pictures), len(pictures), STAGE, "faces")
-        for picture, (data, overlay) in zip(pictures, loaded, strict=True):
-            spent += len(data or "") + len(overlay or "")
-            if data is None:
-                counts["unreadable"] += picture["path"] is not None
-            elif spent > MOST_PICTURES_LENGTH:
-                counts["left_out"] += 1
-            else:
-                picture["data"], picture["overlay"] = data, overlay
-                counts["pictures"] += 1
-                counts["overlays"] += overlay is not None
-    return counts
-
-
-def training_data(record):
-    """Return what the network was trained on, as far as its record says."""
-    if not record:
-        return "unknown videos"
-    known, blends = record["trained_on"], record.get("fakes") == SELF_BLENDED_FACES
-    what = "real faces and blends of them, no fake videos" if blends else "real and fake videos"
-    if known:
-        counts = " and ".join(
-            f"{known[f'{kind}_videos']:,} {kind}" for kind in CLASS_NAMES[::-1] if known[f"{kind}_videos"]
-        )
-        what += f": {known['faces']:,} faces of {counts} videos"
-        if folders := known["fake_folders"]:
-            what += f"; fakes from {', '.join(folders)}"
-        if known["self_blend"] and not blends:
-            what += f"; {known['self_blend']:.0%} of the pairs were a real face and a blend of it"
-    elif provenance := record["provenance"].get("data"):
-        what += f": {provenance}"
-    return what
-
-
-def is_training(known):
-    """Tell whether parsed JSON says what a network was trained on, as 03 writes it."""
-    numbers = [known.get(name) for name in ("real_videos", "fake_videos", "faces", "self_blend")]
-    folders = known.get("fake_folders")
-    return all(isinstance(n, (int, float)) and 0 <= n < LARGEST_NUMBER for n in numbers) and (
-        isinstance(folders, list) and all(isinstance(name, str) for name in folders)
-    )
-
-
-def model_facts(record, weights):
-    """Return {term: text} that says which network judged."""
-    if not record:
-        return {"Weights": f"unknown: {record_path(weights).name} was not found", "Network": "unknown network"}
-    return {
-        "Weights": f"{weights.name}, digest {record.get('weights_digest', 'unknown')}",
-        "Network": f"EfficientNet{record.get('backbone')} that sees faces at {record.get('input_size')} px",
-        "Started from": f"{record.get('starting_weights', 'unknown')} weights",
-        "Calibration": record["calibration"].get("fitted_on") or "none",
-    }
-
-
-def data_uri(data, kind):
-    """Return bytes as the address of a picture inside the page."""
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-
-
-def draw_charts(labelled):
-    """Return the charts of labelled, judged videos: {"title", "text", "light", "dark"}, the last two addresses of pictures."""
-    from common.plots import score_charts, svg_of
-
-    charts = score_charts([row["label"] for row in labelled], [row["score"] for row in labelled])
-    return [
-        {"title": title, "text": text, **{theme: data_uri(svg, "svg+xml") for theme, svg in svg_of(draw).items()}}
-        for title, text, draw in charts
-    ]  # fmt: skip
 
 
 def answer_of(row):
@@ -382,7 +235,7 @@ def render(**content):
     )
     environment.globals["aggregate_words"] = AGGREGATE_WORDS
     environment.globals["some_faces"] = some_faces
-    environment.filters |= {"p2": "{:.2f}".format, "p3": "{:.3f}".format}
+    environment.filters |= {"clock": clock, "p2": "{:.2f}".format, "p3": "{:.3f}".format}
     template = environment.get_template("report.html.j2")
     return template.render(style=Markup(style), script=Markup(script), policy=policy, **content)
 
@@ -398,36 +251,6 @@ def read_robustness(output_dir, weights_digest):
     rows = read_table(table, ("kind", "strength")) if table.is_file() else []
     has_plot = plot.is_file() and plot.stat().st_size <= MOST_PLOT_BYTES
     return rows, data_uri(plot.read_bytes(), "png") if has_plot else None
-
-
-def objects_in(record, names):
-    """Return the record with {} for each of its entries `names` that is no object."""
-    return record | {name: record[name] if isinstance(record.get(name), dict) else {} for name in names}
-
-
-def are_metrics(entries):
-    """Tell whether parsed JSON is {metric: {"value", "interval"}}, as `common.metrics.describe` gives it."""
-    return isinstance(entries, dict) and all(
-        isinstance(entry, dict) and {"value", "interval"} <= entry.keys() for entry in entries.values()
-    )
-
-
-def read_model_facts(weights):
-    """Return the record of the weights, {} if there is none; what it says of metrics and the like is {} if not understood."""
-    record = read_object(record_path(weights))
-    if not record:
-        return {}
-    record = objects_in(record, ("calibration", "metrics", "provenance", "trained_on"))
-    return record | {
-        "metrics": {name: entries for name, entries in record["metrics"].items() if are_metrics(entries)},
-        "trained_on": record["trained_on"] if is_training(record["trained_on"]) else {},
-    }
-
-
-def read_metrics(path):
-    """Return metrics.json, without what is not understood."""
-    metrics = objects_in(read_object(path), ("metrics", "subgroups", "made_from"))
-    return metrics | {"metrics": metrics["metrics"] if are_metrics(metrics["metrics"]) else {}}
 
 
 def gather(args, rows, weights):
@@ -517,7 +340,9 @@ def main(argv=None):
         say(
             f"{STAGE}: warning: {content['foreign']} faces were scored by other weights than {weights}; name them: --weights"
         )
-    counts = load_pictures(content["mistakes"] + content["videos"])  # the mistakes first, as long as there is room
+    counts = load_pictures(
+        content["mistakes"] + content["videos"], STAGE
+    )  # the mistakes first, as long as there is room
     page = render(**content, **counts, outdated=outdated)
     write_atomic(report, page)
     if counts["unreadable"]:

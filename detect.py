@@ -21,8 +21,9 @@ from common.aggregation import AGGREGATES, rule_of
 from common.cli import INTERRUPTED, make_parser, positive, printable, say, stop, stops_in_words
 from common.constants import CANNOT_JUDGE
 from common.model import BASE_WEIGHTS, read_model_record, record_path
+from common.model_facts import doubt, read_model_facts
 from common.paths import BEST_MODEL, DEFAULT_NAMES, REPORT, data_root, digest, list_frame_dirs
-from common.verdicts import doubt, failed_inputs, note_of, read_people, read_verdicts
+from common.verdicts import failed_inputs, note_of, read_people, read_verdicts
 
 COLUMNS = ("video", "verdict", "P(fake)", "faces", "people", "reason")
 FRAMES_DIR = "frames"  # in the working folder
@@ -132,13 +133,14 @@ def main(argv=None):
     folder = working_dir(args, path)
     say(f"judging {path} with {weights}")
     worst, verdicts = run_steps(args, path, folder, weights)
+    warning = doubt(read_model_facts(weights))
     report = folder / REPORT if verdicts else None
     people = read_people(folder) if verdicts else {}
     failed = failed_inputs(folder, path, folder / FRAMES_DIR, verdicts)
     if args.json:  # ASCII, so that no terminal and no encoding can stumble over a name
         result = {
             "weights": str(weights),
-            "warning": doubt(record),
+            "warning": warning,
             "folder": str(folder),
             "report": report and str(report),
         }
@@ -152,7 +154,7 @@ def main(argv=None):
             table.append((row["filename"], row["verdict"], p_fake, row["faces"], row["people"], note))
         table += [(row["filename"], CANNOT_JUDGE, "-", 0, 0, row["reason"]) for row in failed]
         print("\n".join(as_table(table)))
-        if warning := doubt(record):
+        if warning:
             print(f"\nWARNING: {warning}")
         print(f"\nP(fake) is a score, no proof. Everything made on the way is in {printable(folder)}")
         print(

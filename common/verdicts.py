@@ -1,4 +1,4 @@
-"""The verdicts that 04 leaves, as the scripts that show them read them, and what to doubt about them."""
+"""The verdicts that 04 leaves: their text, and the tables as the scripts that show them read them."""
 
 import csv
 import math
@@ -7,8 +7,11 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-from common.constants import CANNOT_JUDGE, CLASS_NAMES, FAKE, REAL, SELF_BLENDED_FACES, THRESHOLD
-from common.metrics import AT_LIMIT
+import numpy as np
+
+from common.cli import printable
+from common.constants import CANNOT_JUDGE, CLASS_NAMES, FAKE, REAL, THRESHOLD
+from common.metrics import MEANINGS, format_metric
 from common.paths import PEOPLE_TABLE, VERDICTS_TABLE
 from common.records import InputError, failures, read_json
 
@@ -18,11 +21,6 @@ NUMBERS = {  # column of a table that is no text: (its kind, the highest)
 }  # fmt: skip
 VERDICTS_COLUMNS = ("video_id", "filename", "label", "score", "p_fake", "verdict", "faces", "people", "reason")
 PEOPLE_COLUMNS = ("video_id", "filename", "person", "score", "p_fake", "verdict", "frames", "reason")
-CHANCE_AUC = 0.5
-ONLY_BLENDS = (
-    "these weights have learnt from real faces and blends of them, never from deepfakes: take a verdict as a hint to look closer "
-    '(README: "What it can and cannot see")'
-)
 PLAIN_WORDS = (  # what a reason begins with or holds, and what it means to someone who has never seen this program
     (r"^no face of confidence|^no usable face", "No face was seen clearly enough in any of the moments looked at."),
     (r"^faces too small", "The faces are so small that traces of a change could not be seen."),
@@ -119,6 +117,45 @@ def note_of(people):
     return f"least real: person {lowest['person']} ({lowest['score']:.4f})"
 
 
+def text_report(rows, metrics, aggregate):
+    """Return mapreduce_res.txt: what was averaged, the accuracy, and a table of predictions against answers."""
+    judged = [row for row in rows if row["score"] is not None]
+    labelled = [row for row in judged if row["label"] is not None]
+    lines = [
+        "One verdict per video, from the scores of its faces: score = P(real), 1 real, 0 fake; REAL when it is at least 0.5",
+        "People are numbered from left to right, from 0; where there are several, the least real is named with its mean score",
+        f"aggregate: {aggregate}; {len(rows)} videos: {len(judged)} judged, {len(rows) - len(judged)} cannot be judged",
+    ]
+    if labelled:
+        lines.append(
+            f"video accuracy (scores rounded to 0 or 1 against the labels): {metrics['accuracy']['value']:.4f}"
+        )
+        lines += [format_metric(name, entry) for name, entry in metrics.items()]
+        if len({row["label"] for row in labelled}) == 1:
+            lines.append("only one class is present: balanced accuracy, ROC AUC and the like cannot be computed")
+        else:
+            lines += [f"{name.replace('_', ' ')}: {MEANINGS[name]}" for name in metrics if name in MEANINGS]
+    else:
+        lines.append("no judged video has a label: no accuracy, no confusion matrix")
+    lines += [
+        "",
+        f"average score over all judged videos: {np.mean([row['score'] for row in judged]):.4f}" if judged else "",
+        "",
+    ]
+    names = [printable(row["filename"] or row["video_id"]) for row in rows]
+    width = max(map(len, names), default=5)
+    lines.append(f"{'video':{width}}  {'score':>6}  {'verdict':12}  {'answer':6}  {'faces':>5}  {'people':>6}  note")
+    for name, row in zip(names, rows, strict=True):
+        answer = "" if row["label"] is None else CLASS_NAMES[row["label"]].upper()
+        score = "" if row["score"] is None else f"{row['score']:.4f}"
+        note = note_of(row["people_rows"]) or row["reason"] or ""
+        lines.append(
+            f"{name:{width}}  {score:>6}  {row['verdict']:12}  {answer:6}  "
+            f"{row['faces']:5}  {row['people']:6}  {printable(note)}".rstrip()
+        )
+    return "\n".join(lines) + "\n"
+
+
 def failed_inputs(data_dir, videos_dir, frames_dir, verdicts):
     """Return the failures {"stage", "filename", "reason"} of inputs in `videos_dir` (or of that file) without a verdict.
 
@@ -135,24 +172,6 @@ def failed_inputs(data_dir, videos_dir, frames_dir, verdicts):
             name = os.path.relpath(path, root if record["stage"] == "00" else frames_dir)
             found.append({"stage": record["stage"], "filename": name, "reason": record["reason"]})
     return found
-
-
-def doubt(record):
-    """Return why the verdicts of weights with this record mean little, or None."""
-    doubts = [ONLY_BLENDS] if record.get("fakes") == SELF_BLENDED_FACES else []
-    auc = (record.get("metrics") or {}).get("val_faces", {}).get("roc_auc")
-    if not auc:
-        return "; ".join(doubts) or None
-    tested = f"ROC AUC {auc['value']:.2f} on their own validation faces"
-    if not auc["interval"] and auc.get("method") != AT_LIMIT:
-        doubts.append(
-            f"these weights were tested on too few people to say how good they are ({tested}): take their verdicts as hints"
-        )
-    elif (low := auc["interval"][0] if auc["interval"] else auc["value"]) <= CHANCE_AUC:
-        doubts.append(
-            f"these weights were not shown to be better than chance ({tested}, interval from {low:.2f}): the verdicts mean little"
-        )
-    return "; ".join(doubts) or None
 
 
 def plain_words(reason):

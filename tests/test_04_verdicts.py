@@ -16,9 +16,11 @@ import pytest
 from scipy.stats import binomtest
 from sklearn import metrics as reference
 
+from common.arguments import spark_master
 from common.metrics import METRICS
 from common.predictions import cannot_judge_line, prediction_line, write_predictions
 from common.spark import java_home
+from common.verdicts import text_report, verdict_of
 
 verdicts = importlib.import_module("04_mapreduce_video_preds")
 SCRIPT = Path(verdicts.__file__).resolve()
@@ -144,7 +146,7 @@ def test_tie_at_one_half_is_real_however_the_faces_are_ordered(spark, tmp_path):
 
 
 def test_verdict_of():
-    assert [verdicts.verdict_of(score) for score in (None, 0.0, 0.49999, 0.5, 1.0)] == [
+    assert [verdict_of(score) for score in (None, 0.0, 0.49999, 0.5, 1.0)] == [
         "CANNOT JUDGE", "FAKE", "FAKE", "REAL", "REAL"
     ]  # fmt: skip
 
@@ -364,9 +366,9 @@ def test_results_half_written_are_never_taken_for_complete(tmp_path, monkeypatch
 def test_names_and_reasons_forge_no_line_and_reach_no_terminal(tmp_path):
     bad = "a.mp4  0.9999  REAL\nforged.mp4\x1b[2J"
     rows = [judged_row(0.2, filename=bad), judged_row(0.5, filename=None, reason=bad)]
-    text = verdicts.text_report(rows, {}, "mean")
+    text = text_report(rows, {}, "mean")
     assert all(c.isprintable() or c == "\n" for c in text)
-    assert len(text.splitlines()) == len(verdicts.text_report([judged_row(0.2)], {}, "mean").splitlines()) + 1
+    assert len(text.splitlines()) == len(text_report([judged_row(0.2)], {}, "mean").splitlines()) + 1
 
 
 # --- several people
@@ -476,7 +478,7 @@ def test_java_that_does_not_start_is_a_line_and_exit_2(tmp_path):
 
 def test_a_master_that_spark_does_not_know_is_refused_at_once(tmp_path, capsys):
     for address in ("local", "local[2]", "yarn", "spark://host:7077"):
-        assert verdicts.spark_master(address) == address
+        assert spark_master(address) == address
     assert run(tmp_path, "--spark-master", "nonsense") == 2
     assert "'nonsense' is not local[N]" in capsys.readouterr().err
 

@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from common.records import note_failure, write_csv, write_json
+from common import thumbnails
+from common.records import note_failure, source_stamp, write_csv, write_json
 from common.verdicts import plain_words
 from tests.datasets import face_bgr
 from tests.reports import HOSTILE_NAME, Page, video, write_run
@@ -137,7 +138,7 @@ def test_plot_over_time_has_a_point_per_face_and_the_threshold(made):
     assert len(page.all("svg", class_="time")) == 5  # not of the photo
     assert len(page.all("circle")) == 15 and len(page.all("circle", class_="above")) == 6
     lines = page.all("path", class_="middle")
-    assert {"d": "M40 40H292", "class": "middle"} in lines
+    assert {"d": "M40 40.0h252", "class": "middle"} in lines
 
 
 def test_what_was_not_judged_is_said_in_plain_words(made):
@@ -491,7 +492,7 @@ def test_records_of_another_kind_are_no_traceback(tmp_path, record):
 def test_changed_predictions_are_told(tmp_path, capsys):
     write_run(tmp_path, UNLABELLED[:1])
     predictions = tmp_path / "cnn_preds_values.json"
-    write_json(tmp_path / "metrics.json", {"made_from": report.source_stamp(predictions)})
+    write_json(tmp_path / "metrics.json", {"made_from": source_stamp(predictions)})
     assert "Careful" not in page_of(tmp_path).text
     os.utime(predictions, ns=(1, 1))
     assert "have changed since these verdicts were made" in page_of(tmp_path).text
@@ -519,7 +520,7 @@ def test_a_thousand_videos_are_a_page_under_60_mb(tmp_path):
     assert len(rows_of(page)) == 1000
     taken = sum(len(img["src"]) for img in page.all("img", decoding="async"))
     assert len(page.all("img", decoding="async")) == 11_000 + 10 * report.FACES_PER_MISTAKE
-    assert (tmp_path / "report.html").stat().st_size - taken + 1.01 * report.MOST_PICTURES_LENGTH < 60e6
+    assert (tmp_path / "report.html").stat().st_size - taken + 1.01 * thumbnails.MOST_PICTURES_LENGTH < 60e6
 
 
 def test_pictures_are_left_out_beyond_the_limits(tmp_path, monkeypatch):
@@ -530,7 +531,7 @@ def test_pictures_are_left_out_beyond_the_limits(tmp_path, monkeypatch):
     assert len(pictures(page)) == 12 and page.text.count("8 more of this person's faces are left out") == 4
     assert len(page.all("circle")) == 44
     assert "0.90 0:00.0 0.90 0:02.4 0.90 0:04.8" in page.text, "the first, the middle, the last"
-    monkeypatch.setattr(report, "MOST_PICTURES_LENGTH", 5 * len(page.all("img")[0]["src"]))
+    monkeypatch.setattr(thumbnails, "MOST_PICTURES_LENGTH", 5 * len(page.all("img")[0]["src"]))
     page = page_of(tmp_path)
     shown = len(pictures(page))
     assert 1 <= shown <= 6 and f"{12 - shown} faces are shown without their picture" in page.text
@@ -547,7 +548,7 @@ def test_limit_shows_the_most_suspicious_and_the_worst_mistakes(tmp_path):
 
 def test_mistakes_keep_their_pictures_where_not_all_fit(tmp_path, monkeypatch):
     write_run(tmp_path, [video(f"{n}.mp4", 0, [0.1] * 11) for n in range(4)] + [video("wrong.mp4", 0, [0.9] * 3)])
-    monkeypatch.setattr(report, "MOST_PICTURES_LENGTH", 5000)
+    monkeypatch.setattr(thumbnails, "MOST_PICTURES_LENGTH", 5000)
     page = (page_of(tmp_path), (tmp_path / "report.html").read_text())[1]
     mistakes = page.partition('<section id="mistakes">')[2].partition("</section>")[0]
     assert mistakes.count("data:image/webp") == 3 and 'class="gone"' in page
@@ -596,16 +597,19 @@ def test_as_a_program_it_names_the_page_last_and_prints_nothing_else(tmp_path):
 
 
 def test_evenly_keeps_first_and_last():
-    assert report.evenly(range(11), 3) == [0, 5, 10] and report.evenly(range(11), 1) == [0]
-    assert report.evenly(range(3), 5) == [0, 1, 2] and report.evenly([], 2) == []
+    assert thumbnails.evenly(range(11), 3) == [0, 5, 10] and thumbnails.evenly(range(11), 1) == [0]
+    assert thumbnails.evenly(range(3), 5) == [0, 1, 2] and thumbnails.evenly([], 2) == []
 
 
 def test_explained_faces_are_shown_first_where_not_all_can_be():
     faces = [{"file": f"{number}.png"} for number in range(11)]
     explained = {"3.png": 0.1, "4.png": 0.2}
-    names = [face["file"] for face in report.choose_faces(faces, 4, explained)]
+    names = [face["file"] for face in thumbnails.choose_faces(faces, 4, explained)]
     assert names == ["0.png", "3.png", "4.png", "10.png"]
-    assert report.choose_faces(faces, 1, explained) == [faces[3]] and report.choose_faces(faces, 11, explained) == faces
+    assert (
+        thumbnails.choose_faces(faces, 1, explained) == [faces[3]]
+        and thumbnails.choose_faces(faces, 11, explained) == faces
+    )
 
 
 def test_clock():
@@ -618,15 +622,19 @@ def test_clock():
     ]
 
 
-def test_lines_are_interrupted_where_somebody_was_not_seen():
-    faces = [
-        {"frame": frame, "frame_s": float(frame), "p_fake": p, "verdict": "FAKE" if p > 0.5 else "REAL"}
-        for frame, p in ((0, 0.0), (1, 1.0), (4, 0.5), (9, 0.25), (10, 0.75))
-    ]
-    plot = report.time_plot(faces, 10.0)
-    assert plot["lines"] == ["40.0,72.0 65.2,8.0", "266.8,56.0 292.0,24.0"] and plot["end"] == "0:10.0"
-    assert [verdict for *_, verdict in plot["points"]] == ["REAL", "FAKE", "REAL", "REAL", "FAKE"]
-    assert report.time_plot(faces[:1], 10.0) is None
+def test_lines_are_interrupted_where_somebody_was_not_seen(tmp_path):
+    scores = [1.0, 0.0, None, None, 0.5, None, None, None, None, 0.75, 0.25]
+    write_run(tmp_path, [video("a.mp4", None, scores), video("photo.jpg", None, [0.2])])
+    page = page_of(tmp_path)
+    (line,) = page.all("path", class_="line")
+    assert line["d"] == "M40.0 72.0L64.2 8.0M136.8 40.0M257.7 56.0L281.9 24.0"  # 5 s on 252 px, a frame every 0.48 s
+    points = [(circle["class"], circle["cx"], circle["cy"]) for circle in page.all("circle")]
+    below, above = "below", "above"
+    assert points == [
+        (below, "40.0", "72.0"), (above, "64.2", "8.0"), (below, "136.8", "40.0"), (below, "257.7", "56.0"),
+        (above, "281.9", "24.0"),
+    ]  # fmt: skip
+    assert "0:00.0 0:05.0" in page.text
 
 
 @pytest.mark.parametrize(
