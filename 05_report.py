@@ -37,7 +37,15 @@ from common.constants import (
     SELF_BLENDED_FACES,
     THRESHOLD,
 )
-from common.model_facts import doubt, model_facts, read_metrics, read_model_facts, training_data
+from common.model_facts import (
+    doubt,
+    foreign_faces,
+    model_facts,
+    read_metrics,
+    read_model_facts,
+    read_robustness,
+    training_data,
+)
 from common.paths import (
     EXPLAINED_DIR,
     EXPLAINED_RECORD,
@@ -45,8 +53,6 @@ from common.paths import (
     METRICS_RECORD,
     REPORT,
     REPOSITORY_DIR,
-    ROBUSTNESS_PLOT,
-    ROBUSTNESS_SCORES,
     ROBUSTNESS_TABLE,
     VERDICTS_TABLE,
     data_root,
@@ -61,20 +67,13 @@ from common.verdicts import (
     plain_words,
     read_object,
     read_people,
-    read_table,
     read_verdicts,
     verdict_of,
 )
 
 STAGE = "05"
 TEMPLATES_DIR = REPOSITORY_DIR / "templates"
-MOST_PLOT_BYTES = 2 * 2**20
 MOST_VIDEOS = 2000  # beyond, browsers get slow; the rest is in video_preds.csv
-AGGREGATE_WORDS = {
-    "mean": "the mean of the scores of its faces",
-    "lowest-person": "that of the person who looks least real (people seen in fewer than 3 frames are ignored)",
-    "confident": "the mean of the scores of its faces, those far from 0.5 counting more",
-}
 MISTAKES, FACES_PER_MISTAKE = 10, 6
 
 
@@ -190,17 +189,16 @@ def describe_video(row, faces, people, frames_dir, face_kind, model_digest, limi
     is_photo = (row["filename"] or "").lower().endswith(PHOTO_SUFFIXES)
     length_s = frames_record.get("length_s")
     return row | {
-        "name": row["filename"] or row["video_id"], "answer": answer_of(row), "plain": plain_words(row["reason"]),
-        "truth": None if row["label"] is None else CLASS_NAMES[row["label"]].upper(),
+        "name": row["filename"] or row["video_id"], "outcome": outcome_of(row), "plain": plain_words(row["reason"]),
+        "label": None if row["label"] is None else CLASS_NAMES[row["label"]].upper(),
         "is_photo": is_photo, "length_s": length_s, "length": "photo" if is_photo else f"{length_s:.1f} s" if length_s else None,
         "size": "{width} × {height} px".format(**frames_record) if {"width", "height"} <= frames_record.keys() else None,
-        "low": low, "high": high, "warnings": frames_record.get("warnings", []),
-        "anchor": None, "how_to_read": how_to_read,
+        "low": low, "high": high, "warnings": frames_record.get("warnings", []), "anchor": None, "how_to_read": how_to_read,
         "persons": describe_people(faces, people, folder, frames_record, face_kind, explained, limit),
     }  # fmt: skip
 
 
-def answer_of(row):
+def outcome_of(row):
     """Return "right" or "wrong" for a labelled video that was judged, else None."""
     if row["label"] is None or row["score"] is None:
         return None
@@ -209,7 +207,7 @@ def answer_of(row):
 
 def worst_mistakes(rows):
     """Return the rows of the most confident wrong verdicts, the worst first."""
-    wrong = (row for row in rows if answer_of(row) == "wrong")
+    wrong = (row for row in rows if outcome_of(row) == "wrong")
     return sorted(wrong, key=lambda row: -abs(row["score"] - THRESHOLD))[:MISTAKES]
 
 
@@ -233,24 +231,10 @@ def render(**content):
         f"default-src 'none'; img-src data:; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'; "
         "base-uri 'none'; form-action 'none'"
     )
-    environment.globals["aggregate_words"] = AGGREGATE_WORDS
     environment.globals["some_faces"] = some_faces
     environment.filters |= {"clock": clock, "p2": "{:.2f}".format, "p3": "{:.3f}".format}
     template = environment.get_template("report.html.j2")
     return template.render(style=Markup(style), script=Markup(script), policy=policy, **content)
-
-
-def read_robustness(output_dir, weights_digest):
-    """Return (rows of robustness.csv, its plot as an address or None); nothing if 03c made them with other weights."""
-    made_from = read_object(output_dir / ROBUSTNESS_SCORES).get("made_from") or {}
-    if not weights_digest or made_from.get("weights_digest") != weights_digest:
-        if (output_dir / ROBUSTNESS_TABLE).is_file():
-            say(f"{STAGE}: {output_dir / ROBUSTNESS_TABLE} is of other weights and left out; run 03c_robustness.py")
-        return [], None
-    table, plot = output_dir / ROBUSTNESS_TABLE, output_dir / ROBUSTNESS_PLOT
-    rows = read_table(table, ("kind", "strength")) if table.is_file() else []
-    has_plot = plot.is_file() and plot.stat().st_size <= MOST_PLOT_BYTES
-    return rows, data_uri(plot.read_bytes(), "png") if has_plot else None
 
 
 def gather(args, rows, weights):
@@ -266,9 +250,11 @@ def gather(args, rows, weights):
     }  # fmt: skip
     for place, row in enumerate(shown, start=1):
         videos[row["video_id"]]["anchor"] = f"video-{place}"
-    labelled = [row for row in rows if answer_of(row)]
+    labelled = [row for row in rows if outcome_of(row)]
     metrics = read_metrics(output_dir / METRICS_RECORD)
-    robustness, robustness_plot = read_robustness(output_dir, record.get("weights_digest"))
+    robustness, plot, robustness_is_older = read_robustness(output_dir, record.get("weights_digest"))
+    if robustness_is_older:
+        say(f"{STAGE}: {output_dir / ROBUSTNESS_TABLE} is of other weights and left out; run 03c_robustness.py")
     failed = failed_inputs(data_root(args), locate(args, "videos_dir"), frames_dir_of(args), rows)
     unjudged = defaultdict(list)
     for row in rows:
@@ -280,22 +266,13 @@ def gather(args, rows, weights):
         "verdicts": Counter(row["verdict"] for row in rows),
         "failed": [row | {"plain": plain_words(row["reason"])} for row in failed],
         "unjudged": [(reason, plain_words(reason), names) for reason, names in sorted(unjudged.items())],
-        "facts": model_facts(record, weights), "trained_on": training_data(record),
+        "facts": model_facts(record, weights, metrics.get("aggregate")), "trained_on": training_data(record),
         "record": record, "warning": doubt(record), "foreign": foreign_faces(scored_by, record.get("weights_digest")),
         "only_blends": record.get("fakes") == SELF_BLENDED_FACES, "metrics": metrics, "labelled": len(labelled),
         "splits": Counter(splits.get(row["video_id"]) for row in labelled),
         "charts": draw_charts(labelled) if labelled else [],
-        "robustness": robustness, "robustness_plot": robustness_plot,
+        "robustness": robustness, "robustness_plot": plot and data_uri(plot, "png"),
     }  # fmt: skip
-
-
-def foreign_faces(scored_by, weights_digest):
-    """Return how many faces have their score from other weights than these; `scored_by`: as from `read_faces`."""
-    return sum(
-        number
-        for known, number in scored_by.items()
-        if known and weights_digest and not weights_digest.startswith(known)
-    )
 
 
 def is_outdated(metrics, predictions):

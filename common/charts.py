@@ -111,7 +111,7 @@ def score_charts(labels, scores):
         ]  # fmt: skip
     drawn = [(title, text, functools.partial(draw, labels=labels, p_fake=p_fake)) for title, text, draw in charts]
     confusion = functools.partial(confusion_on, labels=labels, predicted=predicted, colour_bar=False)
-    return [*drawn, ("Confusion matrix", "Verdicts against the truth: count and share of the row.", confusion)]
+    return [*drawn, ("Confusion matrix", "Verdicts against the labels: count and share of the row.", confusion)]
 
 
 def data_uri(data, kind):

@@ -3,10 +3,24 @@
 from common.constants import CLASS_NAMES, SELF_BLENDED_FACES
 from common.metrics import AT_LIMIT
 from common.model import record_path
+from common.paths import ROBUSTNESS_PLOT, ROBUSTNESS_SCORES, ROBUSTNESS_TABLE
 from common.predictions import LARGEST_NUMBER
-from common.verdicts import read_object
+from common.verdicts import read_object, read_table
 
+MOST_PLOT_BYTES = 2 * 2**20
 CHANCE_AUC = 0.5
+AGGREGATE_WORDS = {
+    "mean": "the mean of the scores of its faces",
+    "mean, calibrated": "the mean of the scores of its faces, turned into a probability that was fitted on validation videos",
+    "lowest-person": "that of the person who looks least real (people seen in fewer than 3 frames are ignored)",
+    "confident": "the mean of the scores of its faces, those far from 0.5 counting more",
+}
+STARTS = {  # of a training: starting_weights of its record
+    "base": "the weights that come with this program, which have learnt from real portraits and blends of them",
+    "imagenet": "weights that tell apart the things of everyday photos (ImageNet)",
+    "noisy-student": "weights that tell apart the things of everyday photos (ImageNet, noisy student)",
+    "file": "the weights of another training", "none": "random numbers",
+}  # fmt: skip
 ONLY_BLENDS = (
     "these weights have learnt from real faces and blends of them, never from deepfakes: take a verdict as a hint to look closer "
     '(README: "What it can and cannot see")'
@@ -34,6 +48,7 @@ def read_model_facts(weights):
     return record | {
         "metrics": {name: entries for name, entries in record["metrics"].items() if are_metrics(entries)},
         "trained_on": record["trained_on"] if is_training(record["trained_on"]) else {},
+        "weights_digest": str(record.get("weights_digest") or ""),
     }
 
 
@@ -50,6 +65,22 @@ def read_metrics(path):
     """Return metrics.json, without what is not understood."""
     metrics = objects_in(read_object(path), ("metrics", "subgroups", "made_from"))
     return metrics | {"metrics": metrics["metrics"] if are_metrics(metrics["metrics"]) else {}}
+
+
+def read_robustness(output_dir, weights_digest):
+    """Return (rows of robustness.csv, bytes of its plot or None, whether there is a table but of other weights)."""
+    table, plot = output_dir / ROBUSTNESS_TABLE, output_dir / ROBUSTNESS_PLOT
+    made_from = objects_in(read_object(output_dir / ROBUSTNESS_SCORES), ["made_from"])["made_from"]
+    if not weights_digest or made_from.get("weights_digest") != weights_digest:
+        return [], None, table.is_file()
+    rows = read_table(table, ("kind", "strength"), "03c_robustness.py") if table.is_file() else []
+    has_plot = plot.is_file() and plot.stat().st_size <= MOST_PLOT_BYTES
+    return rows, plot.read_bytes() if has_plot else None, False
+
+
+def foreign_faces(scored_by, weights_digest):
+    """Return how many faces were scored by other weights; `scored_by`: {first digits of the weights' digest: number of faces}."""
+    return sum(n for known, n in scored_by.items() if weights_digest and not weights_digest.startswith(known))
 
 
 def training_data(record):
@@ -72,16 +103,20 @@ def training_data(record):
     return what
 
 
-def model_facts(record, weights):
-    """Return {term: text} that says which network judged."""
+def model_facts(record, weights, aggregate):
+    """Return {term: text} that says which network judged; `aggregate`: how metrics.json names what made a video's score."""
+    score = {"A video's score": AGGREGATE_WORDS.get(aggregate, aggregate or "unknown")}
     if not record:
-        return {"Weights": f"unknown: {record_path(weights).name} was not found", "Network": "unknown network"}
+        return {"Network": "unknown network", "File": f"unknown: {record_path(weights).name} was not found", **score}
+    start, size = record.get("starting_weights"), record.get("input_size")
     return {
-        "Weights": f"{weights.name}, digest {record.get('weights_digest', 'unknown')}",
-        "Network": f"EfficientNet{record.get('backbone')} that sees faces at {record.get('input_size')} px",
-        "Started from": f"{record.get('starting_weights', 'unknown')} weights",
-        "Calibration": record["calibration"].get("fitted_on") or "none",
-    }
+        "Network": f"EfficientNet{record.get('backbone')}",
+        "What it sees": f"one face at a time, resized to {size} × {size} pixels",
+        "Training started from": STARTS.get(start, start or "unknown weights"),
+        "P(fake) matched to shares of fakes": record["calibration"].get("fitted_on") or "no",
+        **score,
+        "File": f"{weights.name}; its digest, a fingerprint of the content: {record['weights_digest'] or 'unknown'}",
+    }  # fmt: skip
 
 
 def doubt(record):

@@ -50,7 +50,7 @@ def confusion_on(axes, labels, predicted, colour_bar=True):
     )  # fmt: skip
     for text, share in zip(axes.texts, shares.ravel(), strict=True):
         text.set_color("white" if share > WHITE_TEXT_FROM else "#101010")
-    axes.set(xlabel="verdict", ylabel="label (truth)")
+    axes.set(xlabel="verdict", ylabel="label")
     axes.tick_params(axis="y", rotation=0)
 
 
@@ -72,8 +72,8 @@ def draw_robustness(path, table, names):
     axes.remove()
     grid = figure.subplots(2, len(kinds), sharey="row", squeeze=False)
     lines = (
-        ("roc_auc", "ROC AUC per face", 0.5, BLUE, "o"),
-        ("log_loss", "log loss per face (nats)", np.log(2), ORANGE, "s"),
+        ("roc_auc", "ROC AUC per face\n(higher is better)", 0.5, BLUE, "o"),
+        ("log_loss", "log loss per face\n(lower is better)", np.log(2), ORANGE, "s"),
     )
     for column, kind in enumerate(kinds):
         rows = [row for row in table if row["kind"] == kind]
@@ -94,10 +94,10 @@ def draw_robustness(path, table, names):
         grid[1, column].set_xlabel(names[kind])
     counts = max((row["faces"], row["videos"], row["groups"]) for row in table)
     bounded = any(row.get("roc_auc_low") is not None for row in table)
-    intervals = "vertical lines: 95 % intervals over groups" if bounded else "too few groups for intervals"
+    intervals = "vertical lines: 95 % intervals" if bounded else "too few groups for intervals"
     figure.suptitle(
         "Test faces after damage, stronger from left to right; score = P(real): 1 real, 0 fake\n"
-        f"{counts[0]} faces of {counts[1]} videos, {counts[2]} groups; {intervals}; dotted: always answering 0.5"
+        f"{counts[0]} faces of {counts[1]} videos, {counts[2]} groups of related videos; {intervals}; dotted: always saying 0.5"
     )
     save_figure(figure, path)
 

@@ -66,23 +66,28 @@ def parse_field(column, text):
     return number
 
 
-def read_table(path, columns):
-    """Return the rows of a CSV table as dicts, numbers as numbers, None for an empty field; raises InputError.
+def read_table(path, columns, made_by="04_mapreduce_video_preds.py"):
+    """Return the rows of a CSV table as dicts, None for an empty field; raises InputError.
 
-    `columns`: those that it must have; the first is never empty.
+    `columns`: those that it must have, of which those in NUMBERS become numbers; the first is never empty.
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:  # spreadsheets put a mark before the text
             table = csv.DictReader(file)
             if missing := [column for column in columns if column not in (table.fieldnames or ())]:
                 raise ValueError(f"it has no column {missing[0]}")
-            rows = [{column: parse_field(column, text) for column, text in row.items() if column} for row in table]
+            rows = [
+                {
+                    column: parse_field(column if column in columns else None, text)
+                    for column, text in row.items()
+                    if column
+                }
+                for row in table
+            ]
         if not all(row[columns[0]] for row in rows):
             raise ValueError(f"a row has no {columns[0]}")
     except (OSError, ValueError, csv.Error) as error:
-        raise InputError(
-            f"{path} is not as 04_mapreduce_video_preds.py wrote it ({error}): run it again with --force"
-        ) from error
+        raise InputError(f"{path} is not as {made_by} wrote it ({error}): run it again with --force") from error
     return rows
 
 
@@ -118,7 +123,7 @@ def note_of(people):
 
 
 def text_report(rows, metrics, aggregate):
-    """Return mapreduce_res.txt: what was averaged, the accuracy, and a table of predictions against answers."""
+    """Return mapreduce_res.txt: what was averaged, the accuracy, and a table of verdicts against labels."""
     judged = [row for row in rows if row["score"] is not None]
     labelled = [row for row in judged if row["label"] is not None]
     lines = [
@@ -144,13 +149,13 @@ def text_report(rows, metrics, aggregate):
     ]
     names = [printable(row["filename"] or row["video_id"]) for row in rows]
     width = max(map(len, names), default=5)
-    lines.append(f"{'video':{width}}  {'score':>6}  {'verdict':12}  {'answer':6}  {'faces':>5}  {'people':>6}  note")
+    lines.append(f"{'video':{width}}  {'score':>6}  {'verdict':12}  {'label':6}  {'faces':>5}  {'people':>6}  note")
     for name, row in zip(names, rows, strict=True):
-        answer = "" if row["label"] is None else CLASS_NAMES[row["label"]].upper()
+        label = "" if row["label"] is None else CLASS_NAMES[row["label"]].upper()
         score = "" if row["score"] is None else f"{row['score']:.4f}"
         note = note_of(row["people_rows"]) or row["reason"] or ""
         lines.append(
-            f"{name:{width}}  {score:>6}  {row['verdict']:12}  {answer:6}  "
+            f"{name:{width}}  {score:>6}  {row['verdict']:12}  {label:6}  "
             f"{row['faces']:5}  {row['people']:6}  {printable(note)}".rstrip()
         )
     return "\n".join(lines) + "\n"

@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from common import thumbnails
+from common import model_facts, thumbnails
+from common.aggregation import AGGREGATES
 from common.records import note_failure, source_stamp, write_csv, write_json
 from common.verdicts import plain_words
 from tests.datasets import face_bgr
@@ -90,15 +91,16 @@ def test_every_video_is_there_most_suspicious_first(made):
     assert [row["data-verdict"] for row in rows_of(page)] == ["FAKE", "REAL", "REAL", "REAL", "REAL", "CANNOT JUDGE"]
     places = [page.text.index(f"{name} ") for name in ("clear_fake.mp4", "photo.JPG", "two_people.mp4", "wrong.mp4")]
     assert places == sorted(places)
-    assert [row.get("data-answer") for row in rows_of(page)] == ["right", "right", "right", "wrong", "right", None]
+    assert [row.get("data-outcome") for row in rows_of(page)] == ["right", "right", "right", "wrong", "right", None]
 
 
 def test_summary_counts_and_model_with_test_figures(made):
     _, page = made
     assert re.search(r"6 videos or photos 1 FAKE 4 REAL 1 CANNOT JUDGE 1 file failed", page.text)
-    assert "EfficientNetB0 that sees faces at 128 px, trained on real and fake videos" in page.text
-    assert "ROC AUC 0.877 (too few to bound) , accuracy 0.811 (0.700 to 0.900)" in page.text
-    assert "accuracy 0.750 (0.194 to 0.994)" in page.text
+    assert "Judged by a neural network (EfficientNetB0) that was trained on real and fake videos." in page.text
+    assert "not trained on, 81.1 of 100 verdicts on single faces were right (95 % interval: 70 to 90)." in page.text
+    assert "whose label is known, 75 of 100 verdicts were right (95 % interval: 19 to 99)." in page.text
+    assert "0.877 (too few to bound)" in page.text and "0.811 (0.700 to 0.900)" in page.text, "in the table"
 
 
 def test_p_fake_its_range_length_and_people(made):
@@ -124,6 +126,16 @@ def test_pictures_are_the_crops(made):
             np.abs(picture.astype(float) - face_bgr(label, number)).mean() for label in (0, 1) for number in range(6)
         ]
         assert np.argmin(errors) == 6 * (frame % 2) + 1 and min(errors) < 12
+
+
+def test_a_figure_without_an_interval_says_why(tmp_path):
+    entries = {"too few to bound": "too few people to say", "exactly 0 or 1: no interval": "all right or all wrong"}
+    for method, words in entries.items():
+        entry = {"value": 1.0, "interval": None, "method": method}
+        write_run(tmp_path, UNLABELLED[:1], record=RECORD | {"metrics": {"test_faces": {"accuracy": entry}}})
+        page = page_of(tmp_path)
+        assert re.search(rf"100 of 100 verdicts on single faces were right \([^)]*{words}", page.text)
+        assert f"1.000 ({method})" in page.text
 
 
 def test_people_have_rows_of_their_own(made):
@@ -253,7 +265,7 @@ def test_without_labels_there_is_nothing_to_be_right_about(tmp_path):
     page = page_of(tmp_path)
     assert "None of these videos has a label" in page.text and "0.811 (0.700 to 0.900)" in page.text
     assert [element["id"] for element in page.all("select")] == ["verdict"] and pictures(page, "svg+xml") == []
-    assert "right" not in [row.get("data-answer") for row in rows_of(page)] and "mistakes" not in page.text.lower()
+    assert "right" not in [row.get("data-outcome") for row in rows_of(page)] and "mistakes" not in page.text.lower()
 
 
 def test_one_class_has_no_curves(tmp_path):
@@ -316,8 +328,11 @@ def test_weights_that_only_know_blends_say_so(tmp_path):
         tmp_path, UNLABELLED, record=RECORD | {"fakes": "self-blended faces", "provenance": {"data": "849 portraits"}}
     )
     page = page_of(tmp_path)
-    assert "On real faces that it was not trained on, each against a blend of itself (no deepfakes): " in page.text
-    assert "On test faces" not in page.text
+    assert (
+        "On real faces that it was not trained on, each against a blend of itself (no deepfakes), 81.1 of 100"
+        in page.text
+    )
+    assert "On the faces of test videos" not in page.text
     assert "never seen a deepfake" in page.text and "849 portraits" in page.text and "Careful:" in page.text
 
 
@@ -357,10 +372,10 @@ def test_new_metrics_subgroups_and_robustness(tmp_path, capsys):
         "subgroups": {"face_size": [{"name": "under 80 px", "videos": 3, "real": 3, "fake": 0, "accuracy": entry}]},
     }  # fmt: skip
     write_run(tmp_path, UNLABELLED, metrics=metrics, record=RECORD)
-    columns = ("kind", "strength", "faces", "videos", "roc_auc", "roc_auc_low", "roc_auc_high", "log_loss")
+    columns = ("kind", "strength", "label", "faces", "videos", "roc_auc", "roc_auc_low", "roc_auc_high", "log_loss")
     write_csv(tmp_path / "robustness.csv", columns, [
-        dict(zip(columns, ("jpeg", 30, 44, 4, 0.71, 0.6, 0.8, 0.9), strict=True)),
-        dict(zip(columns, ("jpeg", "none", 44, 4, 0.91, None, None, 0.4), strict=True)),
+        dict(zip(columns, ("jpeg", 30, None, 44, 4, 0.71, 0.6, 0.8, 0.9), strict=True)),
+        dict(zip(columns, ("jpeg", "none", "JPEG, undamaged", 44, 4, 0.91, None, None, 0.4), strict=True)),
     ])  # fmt: skip
     write_json(tmp_path / "robustness_scores.json", {"made_from": {"weights_digest": "d1"}})
     cv2.imwrite(str(tmp_path / "Robustness.png"), np.full((20, 30, 3), 200, np.uint8))
@@ -368,14 +383,23 @@ def test_new_metrics_subgroups_and_robustness(tmp_path, capsys):
     assert (
         "false alarms at 95 % recall share of reals called fake" in page.text and "0.660 (0.500 to 0.800)" in page.text
     )
-    assert "face size: under 80 px 3 3 / 0 0.660 (0.500 to 0.800) –" in page.text
-    assert "jpeg 30 44 0.710 (0.600 to 0.800) 0.900" in page.text and "jpeg none 44 0.910 0.400" in page.text
+    size = "face size: under 80 px longer side of the faces, in pixels of the video 3 3 / 0 0.660 (0.500 to 0.800) –"
+    assert size in page.text
+    assert "jpeg 30 44 0.710 (0.600 to 0.800) 0.900" in page.text, "as in older tables"
+    assert "JPEG, undamaged 44 0.910 0.400" in page.text, "as the table says it"
     assert pictures(page, "png") == [(tmp_path / "Robustness.png").read_bytes()]
     assert "the person who looks least real" in page.text
     write_json(tmp_path / "robustness_scores.json", {"made_from": {"weights_digest": "of an older network"}})
     page = page_of(tmp_path)
     assert pictures(page, "png") == [] and "0.710 (0.600" not in page.text
     assert "robustness.csv is of other weights and left out" in capsys.readouterr().err
+
+
+def test_every_rule_of_04_is_said_in_words(tmp_path):
+    for rule in (*AGGREGATES, "mean, calibrated"):
+        assert rule in model_facts.AGGREGATE_WORDS
+    write_run(tmp_path, UNLABELLED[:1], record=RECORD, metrics={"aggregate": "mean, calibrated"})
+    assert "turned into a probability" in page_of(tmp_path).text
 
 
 def test_overlays_of_this_model_and_these_scores_are_beside_their_crops(tmp_path):

@@ -27,7 +27,7 @@ def test_confusion_counts_and_shares_real_first(tmp_path, drawn):
     assert [text.get_text() for text in axes.texts] == ["3\n75%", "1\n25%", "1\n50%", "1\n50%"]
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["REAL", "FAKE"]  # truth, from top to bottom
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["REAL", "FAKE"]
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("verdict", "label (truth)")
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("verdict", "label")
     assert axes.get_title() == "Videos, aggregate: mean\n6 videos: count and share of the row"
     height, width, _ = cv2.imread(str(tmp_path / "c.png")).shape
     assert (width, height) == (780, 660)  # 5.2 x 4.4 inches at 150 dpi

@@ -159,7 +159,7 @@ def test_search_finds_parts_of_names_and_reasons_in_any_case(visit):
     assert len(shown_names(page)) == 34
 
 
-def test_filters_by_verdict_and_answer_combine(visit):
+def test_filters_by_verdict_and_outcome_combine(visit):
     page = visit()
     counts = {}
     for verdict in ("FAKE", "REAL", "CANNOT JUDGE"):
@@ -170,10 +170,10 @@ def test_filters_by_verdict_and_answer_combine(visit):
         assert f"{verdict} ({len(badges)})" in page.locator("#verdict").inner_text()
     assert sum(counts.values()) == 34 and counts["CANNOT JUDGE"] == 2
     page.select_option("#verdict", "FAKE")
-    for answer, label in (("right", "FAKE"), ("wrong", "REAL")):
-        page.select_option("#answer", answer)
+    for outcome, label in (("right", "FAKE"), ("wrong", "REAL")):
+        page.select_option("#outcome", outcome)
         cells = [cell.inner_text() for cell in page.locator("tbody.video:visible > tr:first-child td:last-child").all()]
-        assert cells and all(cell.split()[0] == label and cell.split()[-1] == answer for cell in cells)
+        assert cells and all(cell.split()[0] == label and cell.split()[-1] == outcome for cell in cells)
 
 
 def test_link_from_a_mistake_leads_to_its_open_row_past_the_filters(visit):
@@ -268,7 +268,7 @@ def test_keyboard_reaches_search_filters_and_faces(visit):
     for _ in range(5):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.id || document.activeElement.tagName"))
-    assert reached[:4] == ["verdict", "answer", "open", "SUMMARY"]
+    assert reached[:4] == ["verdict", "outcome", "open", "SUMMARY"]
     page.keyboard.press("Shift+Tab")
     page.keyboard.press("Enter")
     assert page.locator("tbody.video details[open]").count() == 1
