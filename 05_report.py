@@ -30,6 +30,7 @@ from common.cli import (
     weights_of,
 )
 from common.constants import (
+    CANNOT_JUDGE,
     CLASS_NAMES,
     FACE_KINDS,
     NO_USABLE_FACE,
@@ -47,8 +48,6 @@ from common.model_facts import (
     training_data,
 )
 from common.paths import (
-    EXPLAINED_DIR,
-    EXPLAINED_RECORD,
     FRAMES_RECORD,
     METRICS_RECORD,
     REPORT,
@@ -61,7 +60,7 @@ from common.paths import (
 )
 from common.predictions import LARGEST_NUMBER, check_file_name, parse_line
 from common.records import source_stamp, write_atomic
-from common.thumbnails import MOST_PICTURES, choose_faces, evenly, load_pictures
+from common.thumbnails import MOST_PICTURES, choose_faces, evenly, explained_faces, load_pictures, paths_of
 from common.verdicts import (
     failed_inputs,
     plain_words,
@@ -122,17 +121,6 @@ def lowest_and_highest(faces):
     return min(found, default=None), max(found, default=None)
 
 
-def explained_faces(folder, model_digest):
-    """Return ({file: score} of the faces that 03b explained with this model, how to read the overlays)."""
-    record = read_object(folder / EXPLAINED_DIR / EXPLAINED_RECORD) if folder else {}
-    if not model_digest or record.get("model_digest") != model_digest:
-        return {}, None
-    try:
-        return {face["file"]: face["score"] for face in record["faces"]}, str(record["how_to_read"])
-    except (KeyError, TypeError):
-        return {}, None
-
-
 def folder_of(frames_dir, video_id):
     """Return the folder of a video's frames, or None for an id that leads elsewhere."""
     try:
@@ -166,12 +154,7 @@ def describe_people(faces, people, folder, frames_record, face_kind, explained, 
         low, high = lowest_and_highest(own)
         shown = choose_faces(own, max(1, limit // len(numbers)), explained)
         for face in shown:
-            on_disk = folder and face.get("self_blended") != "blend"
-            same = face["score"] is not None and explained.get(face["file"]) == face["score"]
-            face |= {
-                "path": folder / face_kind / face["file"] if on_disk else None, "data": None, "overlay": None,
-                "overlay_path": folder / EXPLAINED_DIR / face["file"] if on_disk and same else None,
-            }  # fmt: skip
+            face |= paths_of(face, folder, face_kind, explained)
         described.append({
             "number": number, "p_fake": None if person["score"] is None else 1 - person["score"],
             "verdict": person["verdict"], "reason": person.get("reason"), "frames": len(own), "low": low, "high": high,
@@ -231,7 +214,7 @@ def render(**content):
         f"default-src 'none'; img-src data:; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'; "
         "base-uri 'none'; form-action 'none'"
     )
-    environment.globals["some_faces"] = some_faces
+    environment.globals |= {"some_faces": some_faces, "cannot_judge": CANNOT_JUDGE}
     environment.filters |= {"clock": clock, "p2": "{:.2f}".format, "p3": "{:.3f}".format}
     template = environment.get_template("report.html.j2")
     return template.render(style=Markup(style), script=Markup(script), policy=policy, **content)

@@ -15,6 +15,7 @@ AGGREGATE_WORDS = {
     "lowest-person": "that of the person who looks least real (people seen in fewer than 3 frames are ignored)",
     "confident": "the mean of the scores of its faces, those far from 0.5 counting more",
 }
+GROUPS = "Validation: set apart from training, to adjust the network; a group: videos that belong together, such as of one person"
 STARTS = {  # of a training: starting_weights of its record
     "base": "the weights that come with this program, which have learnt from real portraits and blends of them",
     "imagenet": "weights that tell apart the things of everyday photos (ImageNet)",
@@ -108,12 +109,13 @@ def model_facts(record, weights, aggregate):
     score = {"A video's score": AGGREGATE_WORDS.get(aggregate, aggregate or "unknown")}
     if not record:
         return {"Network": "unknown network", "File": f"unknown: {record_path(weights).name} was not found", **score}
+    fitted = record["calibration"].get("fitted_on")
     start, size = record.get("starting_weights"), record.get("input_size")
     return {
         "Network": f"EfficientNet{record.get('backbone')}",
         "What it sees": f"one face at a time, resized to {size} × {size} pixels",
         "Training started from": STARTS.get(start, start or "unknown weights"),
-        "P(fake) matched to shares of fakes": record["calibration"].get("fitted_on") or "no",
+        "P(fake) matched to shares of fakes": f"{fitted}. {GROUPS}" if fitted else "no",
         **score,
         "File": f"{weights.name}; its digest, a fingerprint of the content: {record['weights_digest'] or 'unknown'}",
     }  # fmt: skip
@@ -125,7 +127,7 @@ def doubt(record):
     auc = (record.get("metrics") or {}).get("val_faces", {}).get("roc_auc")
     if not auc:
         return "; ".join(doubts) or None
-    tested = f"ROC AUC {auc['value']:.2f} on their own validation faces"
+    tested = f"ROC AUC {auc['value']:.2f} on faces set apart from training; 0.5 is guessing, 1 perfect"
     if not auc["interval"] and auc.get("method") != AT_LIMIT:
         doubts.append(
             f"these weights were tested on too few people to say how good they are ({tested}): take their verdicts as hints"

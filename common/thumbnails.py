@@ -4,8 +4,10 @@ import base64
 from concurrent.futures import ThreadPoolExecutor
 
 from common.cli import usable_cpus
+from common.paths import EXPLAINED_DIR, EXPLAINED_RECORD
 from common.pixels import read_image
 from common.runner import progress
+from common.verdicts import read_object
 
 FEW_PICTURES, LARGE_PX, SMALL_PX = 2000, 160, 96  # up to so many faces are shown large; longer side, of 80 on the page
 WEBP_QUALITY = 75
@@ -28,6 +30,25 @@ def choose_faces(faces, number, explained):
     rest = [face["file"] for face in faces if face["file"] not in chosen]
     chosen = {*chosen, *evenly(rest, number - len(chosen))}
     return [face for face in faces if face["file"] in chosen]
+
+
+def explained_faces(folder, model_digest):
+    """Return ({file: score} of the faces that 03b explained with this model, how to read the overlays)."""
+    record = read_object(folder / EXPLAINED_DIR / EXPLAINED_RECORD) if folder else {}
+    if not model_digest or record.get("model_digest") != model_digest:
+        return {}, None
+    try:
+        return {face["file"]: face["score"] for face in record["faces"]}, str(record["how_to_read"])
+    except (KeyError, TypeError):
+        return {}, None
+
+
+def paths_of(face, folder, face_kind, explained):
+    """Return where the crop of a face and its overlay are, None where there is none; `explained`: as from `explained_faces`."""
+    path = folder / face_kind / face["file"] if folder and face.get("self_blended") != "blend" else None
+    same = path and face["score"] is not None and explained.get(face["file"]) == face["score"]
+    overlay_path = folder / EXPLAINED_DIR / face["file"] if same else None
+    return {"path": path, "overlay_path": overlay_path, "data": None, "overlay": None}
 
 
 def thumbnail(path, side_px):

@@ -161,7 +161,7 @@ def test_what_was_not_judged_is_said_in_plain_words(made):
 
 def test_mistakes_are_shown_with_their_faces_and_a_link(made):
     _, page = made
-    assert "wrong.mp4 : FAKE, called REAL with P(fake) 0.200" in page.text
+    assert "wrong.mp4 : label FAKE, verdict REAL, P(fake) 0.200" in page.text
     (link,) = [a["href"] for a in page.all("a") if a["href"].startswith("#video-")]
     assert link == "#video-4" and rows_of(page)[3]["id"] == "video-4"
 
@@ -374,8 +374,10 @@ def test_new_metrics_subgroups_and_robustness(tmp_path, capsys):
     write_run(tmp_path, UNLABELLED, metrics=metrics, record=RECORD)
     columns = ("kind", "strength", "label", "faces", "videos", "roc_auc", "roc_auc_low", "roc_auc_high", "log_loss")
     write_csv(tmp_path / "robustness.csv", columns, [
-        dict(zip(columns, ("jpeg", 30, None, 44, 4, 0.71, 0.6, 0.8, 0.9), strict=True)),
-        dict(zip(columns, ("jpeg", "none", "JPEG, undamaged", 44, 4, 0.91, None, None, 0.4), strict=True)),
+        dict(zip(columns, ("jpeg", "none", "undamaged", 44, 4, 0.91, None, None, 0.4), strict=True)),
+        dict(zip(columns, ("jpeg", 30, "JPEG, quality 30", 44, 4, 0.71, 0.6, 0.8, 0.9), strict=True)),
+        dict(zip(columns, ("blur", "none", "undamaged", 44, 4, 0.91, None, None, 0.4), strict=True)),
+        dict(zip(columns, ("blur", 2, None, 44, 4, 0.5, None, None, 0.7), strict=True)),
     ])  # fmt: skip
     write_json(tmp_path / "robustness_scores.json", {"made_from": {"weights_digest": "d1"}})
     cv2.imwrite(str(tmp_path / "Robustness.png"), np.full((20, 30, 3), 200, np.uint8))
@@ -383,10 +385,10 @@ def test_new_metrics_subgroups_and_robustness(tmp_path, capsys):
     assert (
         "false alarms at 95 % recall share of reals called fake" in page.text and "0.660 (0.500 to 0.800)" in page.text
     )
-    size = "face size: under 80 px longer side of the faces, in pixels of the video 3 3 / 0 0.660 (0.500 to 0.800) –"
-    assert size in page.text
-    assert "jpeg 30 44 0.710 (0.600 to 0.800) 0.900" in page.text, "as in older tables"
-    assert "JPEG, undamaged 44 0.910 0.400" in page.text, "as the table says it"
+    assert "face size: under 80 px 3 3 / 0 0.660 (0.500 to 0.800) –" in page.text
+    assert "Face size: longer side of the faces, in pixels of the video." in page.text
+    words = "undamaged 44 0.910 0.400 JPEG, quality 30 44 0.710 (0.600 to 0.800) 0.900 blur 2 44 0.500 0.700"
+    assert words in page.text, "what is not damaged is shown once; older tables have no label"
     assert pictures(page, "png") == [(tmp_path / "Robustness.png").read_bytes()]
     assert "the person who looks least real" in page.text
     write_json(tmp_path / "robustness_scores.json", {"made_from": {"weights_digest": "of an older network"}})
@@ -566,7 +568,7 @@ def test_limit_shows_the_most_suspicious_and_the_worst_mistakes(tmp_path):
     write_run(tmp_path, videos)
     page = page_of(tmp_path, "--limit", 2)
     assert len(rows_of(page)) == 2 and "the 2 most suspicious of 10" in page.text
-    assert "9.mp4 : FAKE, called REAL with P(fake) 0.100" in page.text
+    assert "9.mp4 : label FAKE, verdict REAL, P(fake) 0.100" in page.text
     assert not [a for a in page.all("a") if a["href"].startswith("#video-")]
 
 
