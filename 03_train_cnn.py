@@ -31,9 +31,10 @@ from pathlib import Path
 import numpy as np
 
 from common.aggregation import CRITERION, choose_aggregate
+from common.arguments import share
 from common.batches import blended_pairs, load_part, plain_batches, without_fakes
 from common.calibration import calibrate, check_calibration, in_words, make_calibration
-from common.cli import add_path, add_seed, make_parser, positive, require, say, share, stop
+from common.cli import add_path, add_seed, make_parser, positive, require, say, stop
 from common.constants import (
     BACKBONES,
     CLASS_NAMES,

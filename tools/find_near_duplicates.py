@@ -15,8 +15,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from common.arguments import share
 from common.batches import load_part
-from common.cli import add_path, make_parser, positive, require, share, stop
+from common.cli import add_path, make_parser, positive, require, stop
 from common.constants import SPLITS
 from common.paths import SPLIT_TABLE, locate
 from common.predictions import read_split
