@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,18 @@ from common.model import load_keras
 from common.paths import SPLIT_TABLE
 from common.pixels import load_faces, read_image
 from common.quality import why_unusable
-from common.records import write_atomic
+from common.records import InputError, write_atomic
 from common.runner import progress
 
 FIELDS = (
     "video_id", "filename", "group", "split", "frame", "frame_s", "person", "file", "confidence", "face_px", "label", "score",
     "frame_px", "video_frames", "brightness", "sharpness",
 )  # fmt: skip
+TEXTS = ("video_id", "filename", "group", "split", "file", "reason", "self_blended")  # the kinds of a line's values
+COUNTS = ("frame", "person", "label", "video_frames")
+NUMBERS = ("frame_s", "confidence", "face_px", "score", "frame_px", "brightness", "sharpness")
+HIGHEST = {"label": 1, "score": 1}
+LARGEST_NUMBER = 1e15  # so that nothing overflows that is computed from a number
 SELF_BLENDED = " (self-blended)"  # added to the names of a video whose faces are blended with themselves
 BATCH = 64  # faces that the network gets at once, while the next ones are decoded
 BATCH_PIXELS = 2**21  # of a batch at most: 25 MB, of which up to ten lie ready
@@ -69,6 +75,54 @@ def score_faces(model, paths, input_size, stage, calibration=UNCHANGED, measures
 def write_predictions(path, lines):
     """Write one JSON object per line, in one step."""
     write_atomic(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+
+
+def is_file_name(name):
+    """Tell whether a text names a file or folder directly in the folder it is looked for in, on this system."""
+    return Path(name).name == name and name not in ("", "..") and "\0" not in name and bool(os.fsencode(name))
+
+
+def parse_line(text):
+    """Return a line of predictions, None for what it lacks of FIELDS; raises ValueError (or RecursionError) if it is none."""
+    line = json.loads(text)
+    if not isinstance(line, dict):
+        raise ValueError("is no object")
+    line = dict.fromkeys(FIELDS) | line
+    for names, kind in ((TEXTS, str), (COUNTS, int), (NUMBERS, (int, float))):
+        for name in names:
+            value = line.get(name)
+            if value is None:
+                continue
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise ValueError(f"{name} is of another kind")
+            if kind is not str and not 0 <= value <= HIGHEST.get(name, LARGEST_NUMBER):
+                raise ValueError(f"{name} is out of range")
+    if line["video_id"] is None or not all(
+        is_file_name(line[name]) for name in ("video_id", "file") if line[name] is not None
+    ):
+        raise ValueError("has no name or one that leaves its folder")
+    return line
+
+
+def read_predictions(path, video_ids=None):
+    """Return (prediction lines, of these videos only if some are given; how many lines are none). Raises InputError.
+
+    Only a line feed ends a line: names may hold what Unicode also calls a line's end.
+    """
+    lines, broken = [], 0
+    try:
+        with open(path, "rb") as file:
+            for text in file:
+                try:
+                    line = parse_line(text) if text.strip() else None
+                except (ValueError, RecursionError):
+                    broken += 1
+                    continue
+                if line and (video_ids is None or line["video_id"] in video_ids):
+                    lines.append(line)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    return lines, broken
 
 
 def measured(rows, measures):
