@@ -77,9 +77,11 @@ def write_predictions(path, lines):
     write_atomic(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
 
-def is_file_name(name):
-    """Tell whether a text names a file or folder directly in the folder it is looked for in, on this system."""
-    return Path(name).name == name and name not in ("", "..") and "\0" not in name and bool(os.fsencode(name))
+def check_file_name(name):
+    """Raise ValueError unless a text can be the name of something directly in the folder where it is looked for."""
+    if Path(name).name != name or name in ("", "..") or "\0" in name:
+        raise ValueError("a name leaves its folder")
+    os.fsencode(name)  # raises UnicodeEncodeError for what no file name can hold
 
 
 def parse_line(text):
@@ -97,10 +99,9 @@ def parse_line(text):
                 raise ValueError(f"{name} is of another kind")
             if kind is not str and not 0 <= value <= HIGHEST.get(name, LARGEST_NUMBER):
                 raise ValueError(f"{name} is out of range")
-    if line["video_id"] is None or not all(
-        is_file_name(line[name]) for name in ("video_id", "file") if line[name] is not None
-    ):
-        raise ValueError("has no name or one that leaves its folder")
+    check_file_name(line["video_id"] or "")
+    if line["file"] is not None:
+        check_file_name(line["file"])
     return line
 
 
