@@ -28,9 +28,18 @@ from common.aggregation import AGGREGATES, CERTAIN_ENOUGH, SCORE_DECIMALS, commo
 from common.calibration import UNCHANGED, calibrate, read_parameters
 from common.cli import add_path, add_seed, make_parser, positive, say, spark_master, stop
 from common.constants import CANNOT_JUDGE, CLASS_NAMES, FAKE, PERSON_MIN_FRAMES, REAL, THRESHOLD, TOO_FEW_FRAMES
-from common.metrics import HEADLINE, MEANINGS, describe, format_metric
+from common.metrics import MEANINGS, describe, format_metric, say_headline
 from common.model import record_path
-from common.paths import BEST_MODEL, locate
+from common.paths import (
+    BEST_MODEL,
+    KAGGLE_TABLE,
+    METRICS_RECORD,
+    PEOPLE_TABLE,
+    VERDICTS_TABLE,
+    VERDICTS_TEXT,
+    VIDEOS_CONFUSION,
+    locate,
+)
 from common.plots import draw_confusion
 from common.records import (
     InputError,
@@ -47,7 +56,6 @@ from common.subgroups import subgroups
 from common.verdicts import verdict_of
 
 STAGE = "04"
-METRICS = "metrics.json"
 SCHEMA = (
     "video_id string, filename string, `group` string, split string, frame int, person int, label int, "
     "score double, reason string, face_px double, frame_px double, brightness double, sharpness double, video_frames int, "
@@ -224,9 +232,9 @@ def text_report(rows, metrics, aggregate):
 
 def is_current(output_dir, made_from):
     """Tell whether every output is there and was made from the same predictions with the same settings."""
-    record = read_json(output_dir / METRICS) or {}
-    names = ("mapreduce_res.txt", "video_preds.csv", "people_preds.csv", "submission.csv")
-    names += ("ConfusionVideo.png",) if record.get("labelled") else ()
+    record = read_json(output_dir / METRICS_RECORD) or {}
+    names = (VERDICTS_TEXT, VERDICTS_TABLE, PEOPLE_TABLE, KAGGLE_TABLE)
+    names += (VIDEOS_CONFUSION,) if record.get("labelled") else ()
     return record.get("made_from") == made_from and all((output_dir / name).is_file() for name in names)
 
 
@@ -241,13 +249,13 @@ def write_results(rows, aggregate, output_dir, seed, made_from):
     labelled = [row for row in judged if row["label"] is not None]
     columns = ([row[name] for row in labelled] for name in ("label", "score", "group"))
     metrics = describe(*columns, seed, rows_are_videos=True)
-    write_csv(output_dir / "video_preds.csv", COLUMNS, rows)
+    write_csv(output_dir / VERDICTS_TABLE, COLUMNS, rows)
     people = [
         {"video_id": row["video_id"], "filename": row["filename"], **person}
         for row in rows
         for person in row["people_rows"]
     ]
-    write_csv(output_dir / "people_preds.csv", PEOPLE_COLUMNS, people)
+    write_csv(output_dir / PEOPLE_TABLE, PEOPLE_COLUMNS, people)
     kaggle = [
         {
             "filename": row["filename"] or row["video_id"],
@@ -255,18 +263,16 @@ def write_results(rows, aggregate, output_dir, seed, made_from):
         }
         for row in rows
     ]
-    write_csv(output_dir / "submission.csv", ("filename", "label"), kaggle)
-    write_atomic(output_dir / "mapreduce_res.txt", text_report(rows, metrics, aggregate))
+    write_csv(output_dir / KAGGLE_TABLE, ("filename", "label"), kaggle)
+    write_atomic(output_dir / VERDICTS_TEXT, text_report(rows, metrics, aggregate))
     if labelled:
         predicted = [int(row["score"] >= THRESHOLD) for row in labelled]
         title = f"Videos, aggregate: {aggregate}"
-        draw_confusion(
-            output_dir / "ConfusionVideo.png", [row["label"] for row in labelled], predicted, title, "videos"
-        )
+        draw_confusion(output_dir / VIDEOS_CONFUSION, [row["label"] for row in labelled], predicted, title, "videos")
     else:
         with writing():  # one of an earlier run would be taken for this one's
-            (output_dir / "ConfusionVideo.png").unlink(missing_ok=True)
-    write_json(output_dir / METRICS, {
+            (output_dir / VIDEOS_CONFUSION).unlink(missing_ok=True)
+    write_json(output_dir / METRICS_RECORD, {
         "score": "P(real): 1 real, 0 fake; REAL when at least 0.5", "aggregate": aggregate, "videos": len(rows),
         "judged": len(judged), "cannot_judge": len(rows) - len(judged), "labelled": len(labelled),
         **count_classes(labelled), "cannot_judge_reasons": dict(sorted(Counter(row["reason"] for row in left_out).items())),
@@ -366,9 +372,7 @@ def main(argv=None):
         metrics = write_results(rows, aggregate_name(aggregate, calibration), output_dir, args.seed, made_from)
     except (InputError, OutputError) as error:
         stop(str(error))
-    for name in HEADLINE:
-        if name in metrics:
-            say(f"{STAGE}: videos: {format_metric(name, metrics[name])}")
+    say_headline(f"{STAGE}: videos", metrics)
     verdicts = [row["verdict"] for row in rows]
     counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in ("FAKE", "REAL", CANNOT_JUDGE))
     name, duration_s = aggregate_name(aggregate, calibration), time.monotonic() - started

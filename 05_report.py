@@ -18,25 +18,38 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from common.cli import add_frames_dir, add_path, make_parser, positive, printable, require, say, stop, usable_cpus
-from common.constants import CLASS_NAMES, FACE_KINDS, FAKE, PHOTO_SUFFIXES, REAL, SELF_BLENDED_FACES, THRESHOLD
+from common.constants import (
+    CLASS_NAMES,
+    FACE_KINDS,
+    FAKE,
+    NO_USABLE_FACE,
+    PHOTO_SUFFIXES,
+    REAL,
+    SELF_BLENDED_FACES,
+    THRESHOLD,
+)
 from common.model import record_path
 from common.paths import (
     BEST_MODEL,
+    EXPLAINED_DIR,
+    EXPLAINED_RECORD,
     FAILED_TABLE,
     FRAMES_RECORD,
+    METRICS_RECORD,
+    PEOPLE_TABLE,
+    REPORT,
     REPOSITORY_DIR,
+    ROBUSTNESS_PLOT,
+    ROBUSTNESS_TABLE,
     SPLIT_RECORD,
     SPLIT_TABLE,
+    VERDICTS_TABLE,
     data_root,
     frames_dir_of,
     locate,
 )
 from common.records import InputError, OutputError, read_json, source_stamp, write_atomic
 from common.verdicts import (
-    METRICS_RECORD,
-    PEOPLE_TABLE,
-    REPORT,
-    VERDICTS_TABLE,
     doubt,
     plain_words,
     read_table,
@@ -45,7 +58,6 @@ from common.verdicts import (
 )
 
 STAGE = "05"
-ROBUSTNESS_TABLE, ROBUSTNESS_PLOT = "robustness.csv", "Robustness.png"  # of 03c_robustness.py
 TEMPLATES_DIR = REPOSITORY_DIR / "templates"
 FEW_PICTURES, LARGE_PX, SMALL_PX = 2000, 160, 96  # up to so many faces are shown large; longer side, of 80 on the page
 WEBP_QUALITY = 75
@@ -149,7 +161,7 @@ def lowest_and_highest(faces):
 
 def explained_faces(folder, model_digest):
     """Return ({file: score} of the faces that 03b explained with this model, how to read the overlays)."""
-    record = read_json(folder / "explained" / "explained.json") if folder else None
+    record = read_json(folder / EXPLAINED_DIR / EXPLAINED_RECORD) if folder else None
     if not isinstance(record, dict) or not model_digest or record.get("model_digest") != model_digest:
         return {}, None
     try:
@@ -175,7 +187,7 @@ def describe_people(faces, people, folder, frames_record, face_kind, explained, 
             same = face["score"] is not None and explained.get(face["file"]) == face["score"]
             face |= {
                 "path": inside(folder / face_kind, face["file"]) if on_disk else None, "data": None, "overlay": None,
-                "overlay_path": inside(folder / "explained", face["file"]) if on_disk and same else None,
+                "overlay_path": inside(folder / EXPLAINED_DIR, face["file"]) if on_disk and same else None,
             }  # fmt: skip
         described.append({
             "number": number, "p_fake": None if person["score"] is None else 1 - person["score"],
@@ -362,7 +374,7 @@ def gather(args, rows, weights):
     unjudged = defaultdict(list)
     for row in rows:
         if row["score"] is None:
-            unjudged[row["reason"] or "no usable face"].append(row["filename"] or row["video_id"])
+            unjudged[row["reason"] or NO_USABLE_FACE].append(row["filename"] or row["video_id"])
     return {
         "videos": [videos[row["video_id"]] for row in shown], "total": len(rows),
         "mistakes": [videos[row["video_id"]] for row in mistakes],

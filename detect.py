@@ -19,9 +19,9 @@ from pathlib import Path
 from common.cli import make_parser, positive, printable, say, stop
 from common.constants import CANNOT_JUDGE
 from common.model import BASE_WEIGHTS, read_model_record
-from common.paths import BEST_MODEL, DEFAULT_NAMES, data_root, digest, list_frame_dirs
+from common.paths import BEST_MODEL, DEFAULT_NAMES, REPORT, data_root, digest, list_frame_dirs
 from common.records import InputError, failures
-from common.verdicts import REPORT, doubt, read_verdicts
+from common.verdicts import doubt, read_verdicts
 
 COLUMNS = ("video", "verdict", "P(fake)", "faces", "people", "reason")
 LONGEST_NAME = 50  # characters of the working folder's name; file systems allow 255 bytes

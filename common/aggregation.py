@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 
 import numpy as np
 
-from common.constants import MIN_USABLE_FRAMES, PERSON_MIN_FRAMES, THRESHOLD, TOO_FEW_FRAMES
+from common.constants import MIN_USABLE_FRAMES, NO_USABLE_FACE, PERSON_MIN_FRAMES, THRESHOLD, TOO_FEW_FRAMES
 from common.metrics import MIN_GROUPS, log_loss, resampled_weights, roc_auc
 
 AGGREGATES = ("mean", "lowest-person", "confident")
@@ -36,7 +36,7 @@ def why_not_judged(reasons, usable_frames, video_frames):
     `reasons`: of its unusable faces, or of the video where it has no face. Its other frames have none that could be used.
     """
     missing = max(0, (video_frames or 0) - usable_frames - len(reasons)) if usable_frames else 0
-    fallback = TOO_FEW_FRAMES if usable_frames else "no usable face"
+    fallback = TOO_FEW_FRAMES if usable_frames else NO_USABLE_FACE
     return commonest(Counter(reasons) + Counter({TOO_FEW_FRAMES: missing})) or fallback
 
 

@@ -6,6 +6,7 @@ positive is a real one called fake.
 
 import numpy as np
 
+from common.cli import say
 from common.constants import FAKE, REAL, THRESHOLD
 
 RESAMPLES = 1000
@@ -194,3 +195,10 @@ def format_metric(name, entry):
     low_high = entry["interval"]
     interval = f"95 % interval {low_high[0]:.3f} to {low_high[1]:.3f}" if low_high else "too few to bound"
     return f"{name.replace('_', ' '):26} {entry['value']:.3f}  ({interval})"
+
+
+def say_headline(whose, metrics):
+    """Print the metrics of HEADLINE that are there, a line each; `whose`: what the lines begin with, "04: videos"."""
+    for name in HEADLINE:
+        if name in metrics:
+            say(f"{whose}: {format_metric(name, metrics[name])}")

@@ -4,11 +4,8 @@ import csv
 import re
 
 from common.constants import CANNOT_JUDGE, CLASS_NAMES, FAKE, REAL, SELF_BLENDED_FACES, THRESHOLD
+from common.paths import VERDICTS_TABLE
 
-VERDICTS_TABLE = "video_preds.csv"
-PEOPLE_TABLE = "people_preds.csv"
-METRICS_RECORD = "metrics.json"
-REPORT = "report.html"
 NUMBERS = {  # columns of the tables that are no text
     "score": float, "p_fake": float, "label": int, "faces": int, "people": int, "person": int, "frames": int
 }  # fmt: skip
