@@ -21,6 +21,8 @@ NORM_MOMENTUM = 0.9  # Keras's 0.99 makes validation meaningless for the first h
 CONNECT_TIMEOUT_S = 5
 DOWNLOADS = ("imagenet", "noisy-student")
 
+loaded = {}  # what `load_model` has loaded last: its path, digest and shape, and the model
+
 
 def load_keras():
     """Import Keras and efficientnet without their noise; returns (keras, efficientnet.keras)."""
@@ -103,12 +105,18 @@ def _checksum(path, expected):
 
 
 def load_model(weights_path):
-    """Return (model, record). Only arrays are read from the file; the architecture is built here. Raises InputError."""
+    """Return (model, record). Only arrays are read from the file; the architecture is built here. Raises InputError.
+
+    The last model is kept, for the next script in this process (detect.py runs 03a and 03b): nobody may change it.
+    """
     record = read_model_record(weights_path)
-    model = build_model(record["backbone"], record["input_size"])
-    load_arrays(model, weights_path)
-    model.compile(jit_compile=False)  # compiled by XLA it is several times slower on CPUs
-    return model, record
+    key = os.path.abspath(weights_path), digest(Path(weights_path)), record["backbone"], record["input_size"]
+    if loaded.get("key") != key:
+        model = build_model(record["backbone"], record["input_size"])
+        load_arrays(model, weights_path)
+        model.compile(jit_compile=False)  # compiled by XLA it is several times slower on CPUs
+        loaded.update(key=key, model=model)
+    return loaded["model"], record
 
 
 def load_arrays(model, weights_path):

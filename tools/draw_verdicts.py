@@ -16,7 +16,7 @@ from common.paths import VERDICTS_TABLE, data_root, frames_dir_of, locate
 from common.pixels import read_image
 from common.plots import BLUE, ORANGE, new_figure, save_figure
 from common.predictions import read_predictions
-from common.verdicts import read_table
+from common.verdicts import VERDICTS_COLUMNS, read_table
 
 ROW_HEIGHT_IN, WIDTH_IN, NAME_WIDTH = 0.95, 11.5, 4.2  # NAME_WIDTH in face widths
 FACE_HEIGHT = 1.2  # a crop's usual height over its width
@@ -30,7 +30,7 @@ def read_rows(data_dir, predictions):
     for line in lines:
         if line["score"] is not None and line["file"]:
             faces.setdefault(line["video_id"], []).append(line)
-    return read_table(data_dir / VERDICTS_TABLE), faces
+    return read_table(data_dir / VERDICTS_TABLE, VERDICTS_COLUMNS), faces
 
 
 def draw(videos, faces, frames_dir, face_kind):
