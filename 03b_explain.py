@@ -30,7 +30,8 @@ from common.cli import (
     stops_in_words,
     weights_of,
 )  # fmt: skip
-from common.model import backbone_of, load_keras, load_model, read_model_record
+from common.model import backbone_of, load_keras, load_model
+from common.model_record import read_model_record
 from common.paths import (
     EXPLAINED_DIR,
     EXPLAINED_RECORD,
