@@ -45,7 +45,7 @@ from common.cli import (
 )
 from common.constants import CANNOT_JUDGE, FAKE, PERSON_MIN_FRAMES, REAL, THRESHOLD
 from common.metrics import MEANINGS, describe, say_headline
-from common.model import record_path
+from common.model_record import record_path
 from common.paths import (
     KAGGLE_TABLE,
     METRICS_RECORD,

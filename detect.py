@@ -20,8 +20,9 @@ from pathlib import Path
 from common.aggregation import AGGREGATES, rule_of
 from common.cli import INTERRUPTED, make_parser, positive, printable, say, stop, stops_in_words
 from common.constants import CANNOT_JUDGE
-from common.model import BASE_WEIGHTS, read_model_record, record_path
+from common.model import BASE_WEIGHTS
 from common.model_facts import doubt, read_model_facts
+from common.model_record import check_faces, read_model_record, record_path
 from common.paths import BEST_MODEL, DEFAULT_NAMES, REPORT, data_root, digest, list_frame_dirs
 from common.verdicts import failed_inputs, note_of, read_people, read_verdicts
 
@@ -128,7 +129,7 @@ def main(argv=None):
         stop(f"{path} does not exist")
     weights = choose_weights(args)
     record = read_model_record(weights)
-    importlib.import_module("03a_load_model").check_faces(record, "faces", weights)
+    check_faces(record, "faces", weights)
     rule_of(args.aggregate, record, record_path(weights))  # now, not after minutes
     folder = working_dir(args, path)
     say(f"judging {path} with {weights}")

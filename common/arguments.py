@@ -28,12 +28,12 @@ def seed(text):
     return number
 
 
-def positive_seconds(text):
-    """Parse a number of seconds above 0."""
-    seconds = float(text)
-    if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return seconds
+def above_0(text):
+    """Parse a number above 0."""
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return number
 
 
 def shard(text):

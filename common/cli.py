@@ -8,7 +8,7 @@ import sys
 import warnings
 from pathlib import Path
 
-from common.arguments import positive, positive_seconds, seed, shard, spark_master
+from common.arguments import above_0, positive, seed, shard, spark_master
 from common.constants import SEED
 from common.paths import BEST_MODEL, DATA_DIR_VARIABLE, DEFAULT_NAMES, locate
 from common.records import InputError, OutputError
@@ -84,7 +84,7 @@ def add_work_options(parser, timeout_s):
     parser.add_argument("--force", action="store_true", help="redo what is complete")
     parser.add_argument(
         "--timeout",
-        type=positive_seconds,
+        type=above_0,
         default=timeout_s,
         metavar="S",
         help="seconds one video may take (default: %(default)g)",

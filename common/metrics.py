@@ -14,7 +14,8 @@ RESAMPLED_AT_ONCE = 2**18  # videos (or faces) in all: 2 MB per array, which sta
 MIN_GROUPS = 20  # fewer cannot carry a bootstrap
 CALIBRATION_BINS = 10
 EPSILON = 1e-7  # keeps the log loss of a certain mistake finite
-TOO_FEW, AT_LIMIT = "too few to bound", "exactly 0 or 1: no interval"  # every resample would say the same
+TOO_FEW = "too few to bound"
+AT_LIMIT = "exactly 0 or 1: no interval"  # every resample would say 0 or 1
 
 
 def weighted_mean(values, weights):

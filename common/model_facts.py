@@ -2,7 +2,7 @@
 
 from common.constants import CLASS_NAMES, SELF_BLENDED_FACES
 from common.metrics import AT_LIMIT
-from common.model import record_path
+from common.model_record import record_path
 from common.paths import ROBUSTNESS_PLOT, ROBUSTNESS_SCORES, ROBUSTNESS_TABLE
 from common.predictions import LARGEST_NUMBER
 from common.verdicts import read_object, read_table

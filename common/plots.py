@@ -68,12 +68,12 @@ def draw_robustness(path, table, names):
     `table`: rows of robustness.csv, of each kind from weak to strong; `names`: what to write below each kind.
     """
     kinds = list(dict.fromkeys(row["kind"] for row in table))
-    figure, axes = new_figure(max(10, 2.3 * len(kinds) + 1.2), 6.4)  # the title needs 10 inches
+    figure, axes = new_figure(max(10, 2.3 * len(kinds) + 1.2), 6.7)  # the title needs 10 inches
     axes.remove()
     grid = figure.subplots(2, len(kinds), sharey="row", squeeze=False)
     lines = (
-        ("roc_auc", "ROC AUC per face\n(higher is better)", 0.5, BLUE, "o"),
-        ("log_loss", "log loss per face\n(lower is better)", np.log(2), ORANGE, "s"),
+        ("roc_auc", "ROC AUC per face\nhigher is better", 0.5, BLUE, "o"),
+        ("log_loss", "log loss per face\nlower is better", np.log(2), ORANGE, "s"),
     )
     for column, kind in enumerate(kinds):
         rows = [row for row in table if row["kind"] == kind]
@@ -92,12 +92,14 @@ def draw_robustness(path, table, names):
             if column == 0:
                 axes.set_ylabel(label)
         grid[1, column].set_xlabel(names[kind])
-    counts = max((row["faces"], row["videos"], row["groups"]) for row in table)
+    counts = max((row["faces"], row["videos"]) for row in table)
     bounded = any(row.get("roc_auc_low") is not None for row in table)
-    intervals = "vertical lines: 95 % intervals" if bounded else "too few groups for intervals"
+    intervals = "vertical lines: 95 % intervals" if bounded else "too few people for 95 % intervals"
     figure.suptitle(
-        "Test faces after damage, stronger from left to right; score = P(real): 1 real, 0 fake\n"
-        f"{counts[0]} faces of {counts[1]} videos, {counts[2]} groups of related videos; {intervals}; dotted: always saying 0.5"
+        f"{counts[0]} test faces of {counts[1]} videos after damage, stronger from left to right\n"
+        "ROC AUC: how often a real face scores higher than a fake one\n"
+        "log loss: how far scores are from the truth (real 1, fake 0), confident mistakes counting most\n"
+        f"dotted: guessing; {intervals}"
     )
     save_figure(figure, path)
 

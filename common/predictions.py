@@ -1,6 +1,5 @@
 """Scores per face: computing them, and the JSON Lines file that hands them on."""
 
-import csv
 import json
 import os
 from pathlib import Path
@@ -9,9 +8,8 @@ import numpy as np
 
 from common.batches import keras_dataset
 from common.calibration import UNCHANGED, calibrate
-from common.constants import FAKE, SPLITS
+from common.constants import FAKE
 from common.model import load_keras
-from common.paths import SPLIT_TABLE
 from common.pixels import load_faces, read_image
 from common.quality import why_unusable
 from common.records import InputError, write_atomic
@@ -19,30 +17,26 @@ from common.runner import progress
 
 FIELDS = (
     "video_id", "filename", "group", "split", "frame", "frame_s", "person", "file", "confidence", "face_px", "label", "score",
-    "frame_px", "video_frames", "brightness", "sharpness",
+    "frame_px", "video_frames", "brightness", "sharpness", "weights",
 )  # fmt: skip
-TEXTS = ("video_id", "filename", "group", "split", "file", "reason", "self_blended")  # the kinds of a line's values
+TEXTS = (
+    "video_id",
+    "filename",
+    "group",
+    "split",
+    "file",
+    "reason",
+    "self_blended",
+    "weights",
+)  # the kinds of a line's values
 COUNTS = ("frame", "person", "label", "video_frames")
 NUMBERS = ("frame_s", "confidence", "face_px", "score", "frame_px", "brightness", "sharpness")
 HIGHEST = {"label": 1, "score": 1}
+WEIGHTS_DIGITS = 8  # of the digest of the weights, which lines hold as `weights`
 LARGEST_NUMBER = 1e15  # so that nothing overflows that is computed from a number
 SELF_BLENDED = " (self-blended)"  # added to the names of a video whose faces are blended with themselves
 BATCH = 64  # faces that the network gets at once, while the next ones are decoded
 BATCH_PIXELS = 2**21  # of a batch at most: 25 MB, of which up to ten lie ready
-
-
-def read_split(split_dir):
-    """Return {split: rows of split.csv} with label as a number and `path` added."""
-    with open(split_dir / SPLIT_TABLE, encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    parts = {split: [] for split in SPLITS}
-    for row in rows:
-        row |= {"label": int(row["label"]), "path": split_dir / row["file"], "file": Path(row["file"]).name}
-        row |= {name: float(row[name]) for name in ("frame_s", "face_px", "confidence")}
-        row |= {name: int(row[name]) for name in ("frame", "person")}
-        row |= {name: int(row[name]) if row.get(name) else None for name in ("frame_px", "video_frames")}
-        parts[row["split"]].append(row)
-    return parts
 
 
 def score_faces(model, paths, input_size, stage, calibration=UNCHANGED, measures=None, read=read_image):
@@ -72,8 +66,10 @@ def score_faces(model, paths, input_size, stage, calibration=UNCHANGED, measures
     return [None if path in unreadable else score for path, score in zip(paths, scores, strict=True)]
 
 
-def write_predictions(path, lines):
-    """Write one JSON object per line, in one step."""
+def write_predictions(path, lines, weights_digest=None):
+    """Write one JSON object per line, in one step; each says by the digest, if given, which weights made it."""
+    if weights_digest:
+        lines = [{**line, "weights": weights_digest[:WEIGHTS_DIGITS]} for line in lines]
     write_atomic(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
 

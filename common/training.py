@@ -8,16 +8,16 @@ import zipfile
 import numpy as np
 
 from common.batches import augmented_batches, epoch_order, plain_batches
-from common.cli import say, stop
-from common.model import backbone_of, load_keras
+from common.cli import say
+from common.model import DOWNLOADS, backbone_of, build_model, load_arrays, load_keras
 from common.records import temporary_name, writing
 from common.runner import progress
 
+HEAD_EPOCHS = 1  # of the new layers alone
 HEAD_LEARNING_RATE = 1e-3  # of the new layers alone
 WARM_UP_SHARE = 0.1  # of a phase's steps
 WEIGHT_DECAY = 1e-4  # AdamW; Loshchilov & Hutter, ICLR 2019
 VALIDATION_BATCH = 64
-TENSOR_CORES = (7, 0)  # compute capability of the first GPUs that gain from mixed precision: NVIDIA's Volta
 
 
 def is_better(epoch, best):
@@ -40,39 +40,23 @@ def kept_of(history, keep):
     return history[-1] if history and keep == "last" else best_of(history)
 
 
-def use_devices(limit, precision, stage):
-    """Return the strategy to train under: all GPUs, or the first `limit`; None on a single one or on the CPU.
+def phases_of(epochs, kind):
+    """Return the phase of each epoch: "head", then "everything".
 
-    The precision "auto" is mixed where every GPU gains from it.
+    Nothing is frozen with random weights, where nothing is worth keeping, or base weights, whose last layers are trained.
     """
-    import tensorflow as tf
+    head_epochs = 0 if kind in ("none", "base") else min(HEAD_EPOCHS, epochs - 1)
+    return ["head"] * head_epochs + ["everything"] * (epochs - head_epochs)
 
+
+def starting_model(kind, path, backbone, input_size, seed):
+    """Build the network with its starting weights."""
     keras, _ = load_keras()
-    gpus = tf.config.list_physical_devices("GPU")
-    if limit and limit > len(gpus):
-        stop(f"--gpus {limit}: TensorFlow sees {len(gpus)} GPU(s)")
-    gpus = gpus[:limit]
-    if gpus:
-        tf.config.set_visible_devices(gpus, "GPU")
-    for gpu in gpus:
-        tf.config.experimental.set_memory_growth(gpu, True)
-    details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
-    gain = bool(gpus) and all(found.get("compute_capability", (0, 0)) >= TENSOR_CORES for found in details)
-    if precision == "mixed" or (precision == "auto" and gain):
-        keras.mixed_precision.set_dtype_policy("mixed_float16")
-    if gpus:
-        say(f"{stage}: training on {len(gpus)} GPU(s), {keras.mixed_precision.dtype_policy().name}")
-    return tf.distribute.MirroredStrategy() if len(gpus) > 1 else None
-
-
-def for_replicas(record, batch_size, replicas):
-    """Note in the record of a new training how it is scaled for devices that train together.
-
-    Each has `batch_size` faces in a step, so an epoch has fewer steps; the learning rate grows with the square root, which is
-    the rule for Adam (Malladi et al., "On the SDEs and Scaling Rules for Adaptive Gradient Algorithms", NeurIPS 2022).
-    """
-    record["replicas"], record["global_batch"] = replicas, replicas * batch_size
-    record["learning_rate"] *= math.sqrt(replicas)
+    keras.utils.set_random_seed(seed)
+    model = build_model(backbone, input_size, path if kind in DOWNLOADS else None)
+    if kind in ("file", "base"):
+        load_arrays(model, path)
+    return model
 
 
 def compile_for(model, phase, rate, steps):

@@ -22,14 +22,12 @@ from common.model import (
     build_model,
     download_weights,
     find_starting_weights,
-    is_model_record,
     load_arrays,
     load_keras,
     load_model,
-    read_model_record,
-    record_path,
     save_model,
 )
+from common.model_record import is_model_record, read_model_record, record_path
 from common.paths import digest
 from common.pixels import normalise, to_square
 from common.records import InputError

@@ -10,13 +10,13 @@ import pytest
 from common import predictions
 from common.calibration import calibrate
 from common.constants import FAKE, REAL
+from common.dataset import read_split
 from common.pixels import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
 from common.predictions import (
     FIELDS,
     cannot_judge_line,
     prediction_line,
     read_predictions,
-    read_split,
     score_faces,
     self_blended_row,
     write_predictions,
@@ -92,7 +92,7 @@ def test_no_faces_have_no_scores():
 def test_lines_have_the_documented_fields():
     assert FIELDS == (
         "video_id", "filename", "group", "split", "frame", "frame_s", "person", "file", "confidence", "face_px", "label",
-        "score", "frame_px", "video_frames", "brightness", "sharpness",
+        "score", "frame_px", "video_frames", "brightness", "sharpness", "weights",
     )  # fmt: skip
     row = {"video_id": "x", "filename": "x.mp4", "group": "g", "split": "test", "label": 1, "path": "not handed on"}
     line = prediction_line({**row, "frame": 3}, 0.25)
@@ -124,6 +124,15 @@ def test_file_is_one_json_object_per_line(tmp_path):
     assert text.endswith("\n") and [json.loads(line) for line in text[:-1].split("\n")] == lines
     write_predictions(tmp_path / "empty.json", [])
     assert (tmp_path / "empty.json").read_bytes() == b""
+
+
+def test_lines_say_which_weights_made_them(tmp_path):
+    lines = [prediction_line({"video_id": "x", "file": "x.png"}, 0.25), cannot_judge_line({"video_id": "y"}, "no face")]
+    write_predictions(tmp_path / "p.json", lines, "0123456789abcdef")
+    found, _ = read_predictions(tmp_path / "p.json")
+    assert found == [{**line, "weights": "01234567"} for line in lines]
+    write_predictions(tmp_path / "p.json", lines)
+    assert [line["weights"] for line in read_predictions(tmp_path / "p.json")[0]] == [None, None]
 
 
 def test_read_split_gives_numbers_and_paths(tmp_path):

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from common import training
+from common import devices
 from common.paths import REPOSITORY_DIR
 from common.records import read_json
 from tests.datasets import write_split_dataset
@@ -21,7 +21,7 @@ train_cnn = importlib.import_module("03_train_cnn")
 TWO_CPUS = """
 import importlib, math, sys
 import tensorflow as tf
-from common import model, training
+from common import devices, model, training
 
 def small_network(backbone, input_size, weights=None):
     keras, _ = model.load_keras()
@@ -31,14 +31,14 @@ def small_network(backbone, input_size, weights=None):
     return keras.Model(inputs, keras.layers.Dense(1, activation="sigmoid", dtype="float32")(features))
 
 data_dir, replicas, *options = sys.argv[1:]
-model.build_model = small_network
+model.build_model = training.build_model = small_network
 train_cnn = importlib.import_module("03_train_cnn")
 train_cnn.phases_of = lambda epochs, kind: ["head", "everything"]
 cpus = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2)
 if replicas == "2":
     def use_two(*arguments):
-        training.use_devices(*arguments)
+        devices.use_devices(*arguments)
         return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
     train_cnn.use_devices = use_two
@@ -91,9 +91,9 @@ def test_two_devices_train_as_one_does(tmp_path):
 
 def test_scaling_for_several_devices():
     record = {"learning_rate": 3e-4}
-    training.for_replicas(record, 32, 1)
+    devices.for_replicas(record, 32, 1)
     assert record == {"learning_rate": 3e-4, "replicas": 1, "global_batch": 32}
-    training.for_replicas(record, 32, 4)
+    devices.for_replicas(record, 32, 4)
     assert record == {"learning_rate": 6e-4, "replicas": 4, "global_batch": 128}
 
 
@@ -121,7 +121,7 @@ def test_which_gpus_and_which_precision(monkeypatch, capabilities, limit, precis
     monkeypatch.setattr(tf.config.experimental, "get_device_details", details.get)
     monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda: "all that are visible")
     try:
-        strategy = training.use_devices(limit, precision, "03")
+        strategy = devices.use_devices(limit, precision, "03")
         assert keras.mixed_precision.dtype_policy().name == policy
     finally:
         keras.mixed_precision.set_dtype_policy("float32")
@@ -130,5 +130,5 @@ def test_which_gpus_and_which_precision(monkeypatch, capabilities, limit, precis
 
 def test_more_gpus_than_there_are(capsys):
     with pytest.raises(SystemExit) as caught:
-        training.use_devices(99, "auto", "03")
+        devices.use_devices(99, "auto", "03")
     assert caught.value.code == 2 and "--gpus 99: TensorFlow sees " in capsys.readouterr().err
