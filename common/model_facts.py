@@ -88,7 +88,8 @@ def training_data(record):
     """Return what the network was trained on, as far as its record says."""
     if not record:
         return "unknown videos"
-    known, blends = record["trained_on"], record.get("fakes") == SELF_BLENDED_FACES
+    known = record["trained_on"]
+    blends = record.get("fakes") == SELF_BLENDED_FACES or known.get("self_blend") == 1
     what = "real faces and blends of them, no fake videos" if blends else "real and fake videos"
     if known:
         counts = " and ".join(

@@ -349,8 +349,9 @@ def test_what_the_network_was_trained_on_is_named(tmp_path):
     words = "real and fake videos: 13,000 faces of 1,200 real and 2 fake videos; fakes from Deepfakes, <b>; 25% of the pairs"
     assert words in page_of(tmp_path).text
     alone = trained_on | {"fake_videos": 0, "fake_folders": [], "self_blend": 1.0}
-    write_run(tmp_path, UNLABELLED, record=RECORD | {"trained_on": alone, "fakes": "self-blended faces"})
-    assert "no fake videos: 13,000 faces of 1,200 real videos. " in page_of(tmp_path).text
+    for record in (RECORD | {"trained_on": alone, "fakes": "self-blended faces"}, RECORD | {"trained_on": alone}):
+        write_run(tmp_path, UNLABELLED, record=record)
+        assert "no fake videos: 13,000 faces of 1,200 real videos. " in page_of(tmp_path).text
     for broken in ([], {"faces": 3}, trained_on | {"faces": "many"}, trained_on | {"fake_folders": [3]}):
         write_run(tmp_path, UNLABELLED, record=RECORD | {"trained_on": broken})
         assert "trained on real and fake videos. " in page_of(tmp_path).text
