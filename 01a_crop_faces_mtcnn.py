@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.cli import add_frames_dir, add_path, add_work_options, make_parser, require, stop, usable_cpus
+from common.cli import add_frames_dir, add_path, add_work_options, make_parser, on_spark, require, stop, usable_cpus
 from common.constants import LANDMARK_NAMES, MARGIN, MIN_CONFIDENCE, PERSON_MIN_FRAMES
 from common.detector import build_detector, find_faces
 from common.paths import FACES_RECORD, FRAMES_RECORD, data_root, digest, frames_dir_of, list_frame_dirs, share_of
@@ -228,7 +228,7 @@ def main(argv=None):
     sizes = [(folder / FRAMES_RECORD).stat().st_size for folder in folders]  # grows with the number of frames
     jobs = [Job(folder) for folder in share_of(folders, sizes, args.shard)[: args.limit]]
     workers = min(args.workers or len(usable_cpus()), len(jobs)) or 1
-    threads = max(1, len(usable_cpus()) // workers)
+    threads = 1 if on_spark(args) else max(1, len(usable_cpus()) // workers)
     return work_through(STAGE, crop_faces, jobs, args, data_root(args), (), set_up, (threads,), workers)
 
 

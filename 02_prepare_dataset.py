@@ -18,7 +18,17 @@ import sys
 import time
 from collections import Counter, defaultdict
 
-from common.cli import add_frames_dir, add_path, make_parser, positive, require, require_videos_dir, say, stop
+from common.cli import (
+    add_frames_dir,
+    add_path,
+    make_parser,
+    positive,
+    require,
+    require_videos_dir,
+    say,
+    stop,
+    stops_in_words,
+)  # fmt: skip
 from common.constants import CLASS_NAMES, FACE_KINDS, FAKE, REAL, SPLITS
 from common.labels import Entry, load_videos
 from common.metrics import MIN_GROUPS
@@ -33,7 +43,7 @@ from common.paths import (
     frames_dir_of,
     locate,
 )
-from common.records import InputError, OutputError, is_our_record, new_directory, read_json, write_csv, write_json
+from common.records import InputError, is_our_record, new_directory, read_json, write_csv, write_json
 from common.runner import list_messages, progress
 from common.splits import assign_splits, check_list, is_bystander, read_test_list, split_by_list
 
@@ -204,6 +214,7 @@ def build_parser():
     return parser
 
 
+@stops_in_words
 def main(argv=None):
     args, started = build_parser().parse_args(argv), time.monotonic()
     videos_dir, frames_dir = require_videos_dir(args), frames_dir_of(args)
@@ -217,11 +228,8 @@ def main(argv=None):
         stop(f"{error}. Mend or remove it: with --real-only, the fakes that it names would count as real")
     listed = {}
     if args.test_list:
-        try:
-            listed = read_test_list(args.test_list, videos_dir)
-            problems += [(args.test_list, f"{video_id} is no video here") for video_id in check_list(listed, videos)]
-        except InputError as error:
-            stop(str(error))
+        listed = read_test_list(args.test_list, videos_dir)
+        problems += [(args.test_list, f"{video_id} is no video here") for video_id in check_list(listed, videos)]
     list_messages(STAGE, "failed", problems)
     videos = videos[: args.limit]
     if not any(video.faces for video in videos):
@@ -265,12 +273,7 @@ def main(argv=None):
         "faceless": faceless,
     }
     if args.force or not is_complete(kept, record, split_dir, prepared_dir):
-        try:
-            write_dataset(
-                kept, paths, record, split_dir, prepared_dir, {video.video_id: video.group for video in videos}
-            )
-        except (InputError, OutputError) as error:
-            stop(str(error))
+        write_dataset(kept, paths, record, split_dir, prepared_dir, {video.video_id: video.group for video in videos})
         state = ""
     else:
         state = ", unchanged"

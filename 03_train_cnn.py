@@ -10,17 +10,15 @@ First the new layers alone are trained, then everything (with random or base wei
 warms up, then falls along a cosine. The weights kept are those of the epoch with the highest validation accuracy, or with
 --keep last of the last epoch.
 
+On N GPUs a step has N times --batch-size faces, an epoch 1/N of the steps, and the learning rate is sqrt(N) times as high;
+best_model.json says what was used. An interrupted training goes on with the same steps on any number of GPUs.
 The rule that makes one score of a video's faces (04 --aggregate auto) is chosen on the validation videos, never on the test.
 
 --self-blend P takes real faces blended with themselves as fakes for a share P of the pairs in each batch. With 1 and a dataset
 without fakes (02 --real-only), validation and test are such pairs too, one per real face, marked "self_blended".
 """
 
-import argparse
-import importlib.metadata
-import math
 import sys
-import tempfile
 import time
 from contextlib import nullcontext
 from itertools import compress
@@ -29,81 +27,50 @@ from pathlib import Path
 import numpy as np
 
 from common.aggregation import CRITERION, choose_aggregate
+from common.arguments import above_0, share
 from common.batches import blended_pairs, load_part, plain_batches, without_fakes
 from common.calibration import calibrate, check_calibration, in_words, make_calibration
-from common.cli import add_path, add_seed, make_parser, positive, require, say, share, stop
-from common.constants import (
-    BACKBONES,
-    CLASS_NAMES,
-    DEFAULT_INPUT_SIZE,
-    FAKE,
-    MARGIN,
-    PIXEL_PREPARATION,
-    REAL,
-    SELF_BLENDED_FACES,
-    THRESHOLD,
-)
-from common.metrics import HEADLINE, describe, format_metric
-from common.model import (
-    BASE_WEIGHTS,
-    DOWNLOADS,
+from common.cli import add_path, add_seed, make_parser, positive, say, stop, stops_in_words
+from common.constants import BACKBONES, DEFAULT_INPUT_SIZE, FAKE, REAL, SELF_BLENDED_FACES, THRESHOLD
+from common.dataset import REDO_DATASET, read_dataset
+from common.devices import for_replicas, use_devices
+from common.metrics import describe, say_headline
+from common.model import BASE_WEIGHTS, as_file, build_model, find_starting_weights, load_keras, load_model
+from common.model_record import (
     LARGEST_INPUT_PX,
     SMALLEST_INPUT_PX,
-    build_model,
-    find_starting_weights,
-    load_arrays,
-    load_keras,
-    load_model,
+    describe_model,
+    finished_record,
+    output_digests,
     read_model_record,
-    save_model,
+    record_path,
+    training_videos,
 )
-from common.paths import BEST_MODEL, SPLIT_RECORD, SPLIT_TABLE, TEST_PREDICTIONS, VAL_PREDICTIONS, digest, locate
+from common.paths import BEST_MODEL, FACES_CONFUSION, TEST_PREDICTIONS, VAL_PREDICTIONS, digest, locate
 from common.plots import draw_confusion, draw_history
 from common.predictions import (
     BATCH,
     cannot_judge_line,
     measured,
     prediction_line,
-    read_split,
     reason_of,
     score_faces,
     self_blended_row,
     write_predictions,
 )
-from common.records import InputError, OutputError, read_json, write_csv, writing
-from common.training import kept_of, load_state, train
+from common.records import InputError, check_writable, write_atomic, write_csv, write_json, writing
+from common.training import kept_of, load_state, phases_of, starting_model, train
 
 STAGE = "03"
-HEAD_EPOCHS = 1  # of the new layers alone
 FINE_TUNING_RATE, FROM_RANDOM_RATE = 3e-4, 1e-3
 STATE_FILE = "unfinished.npz"
-REDO_DATASET = "run 02_prepare_dataset.py --force"
-LIBRARIES = (
-    "tensorflow",
-    "keras",
-    "efficientnet",
-    "mtcnn",
-    "onnxruntime",
-    "numpy",
-    "opencv-python-headless",
-    "av",
-    "scikit-learn",
-)
 HISTORY_COLUMNS = ("epoch", "phase", "loss", "accuracy", "val_loss", "val_accuracy", "seconds")
-OUTPUTS = ("Loss.png", "Accuracy.png", "Confusion.png", TEST_PREDICTIONS, VAL_PREDICTIONS)
+LOSS_PLOT, ACCURACY_PLOT = "Loss.png", "Accuracy.png"
+OUTPUTS = (LOSS_PLOT, ACCURACY_PLOT, FACES_CONFUSION, TEST_PREDICTIONS, VAL_PREDICTIONS)
 ASKED = (
     "backbone", "input_size", "epochs", "patience", "batch_size", "learning_rate", "weights", "self_blend", "keep", "seed",
     "limit",
 )  # fmt: skip
-
-
-def phases_of(epochs, kind):
-    """Return the phase of each epoch: "head", then "everything".
-
-    Nothing is frozen with random weights, where nothing is worth keeping, or base weights, whose last layers are trained.
-    """
-    head_epochs = 0 if kind in ("none", "base") else min(HEAD_EPOCHS, epochs - 1)
-    return ["head"] * head_epochs + ["everything"] * (epochs - head_epochs)
 
 
 def first_videos(rows, limit):
@@ -114,85 +81,54 @@ def first_videos(rows, limit):
     return [row for row in rows if row["video_id"] in kept]
 
 
-def read_dataset(split_dir, limit, self_blend):
-    """Return (record of 02, {split: rows}), or stop in words if it cannot be trained on."""
-    require(split_dir / SPLIT_TABLE, "it would list the faces to train on", "02_prepare_dataset.py")
-    dataset = read_json(split_dir / SPLIT_RECORD)
-    if dataset is None:
-        stop(f"{split_dir / SPLIT_RECORD} is missing or broken; {REDO_DATASET}")
-    parts = read_split(split_dir)
+def dataset_to_train_on(split_dir, limit, self_blend):
+    """Return (record of 02, {split: rows}). Raises InputError if it cannot be trained on."""
+    dataset, parts = read_dataset(split_dir)
     if limit:
         parts = {split: first_videos(rows, limit) for split, rows in parts.items()}
     if self_blend and dataset["faces"] != "faces":
-        stop(
+        raise InputError(
             f"{split_dir} holds {dataset['faces']}: blending would double the marks and give the blends away; use --faces faces"
         )
     classes = [{row["label"] for row in rows} for rows in parts.values()]
     if any(found != {REAL, FAKE} for found in classes) and not (self_blend == 1 and all(c == {REAL} for c in classes)):
-        stop(
+        raise InputError(
             f"{split_dir} has a set without real or without fake faces; run 02_prepare_dataset.py without --real-only, or "
             "train on self-blended faces alone (--self-blend 1)"
         )
     return dataset, parts
 
 
-def check_writable(folder):
-    """Raise OutputError or InputError if nothing can be written into `folder`: now, not after hours of training."""
-    with writing():
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-
-
-def use_devices():
-    """Return the scope to build the model in: every visible GPU, with mixed precision; nothing special without one."""
-    import tensorflow as tf
-
-    keras, _ = load_keras()
-    gpus = tf.config.list_physical_devices("GPU")
-    for gpu in gpus:
-        tf.config.experimental.set_memory_growth(gpu, True)
-    if gpus:
-        say(f"{STAGE}: training on {len(gpus)} GPU(s), mixed precision")
-        keras.mixed_precision.set_dtype_policy("mixed_float16")
-    return tf.distribute.MirroredStrategy().scope() if len(gpus) > 1 else nullcontext()
-
-
-def starting_model(kind, path, args):
-    """Build the network with its starting weights."""
-    keras, _ = load_keras()
-    keras.utils.set_random_seed(args.seed)
-    model = build_model(args.backbone, args.input_size, path if kind in DOWNLOADS else None)
-    if kind in ("file", "base"):
-        load_arrays(model, path)
-    return model
+def new_training(args, asked, state_path):
+    """Return (record of a training that begins, kind of its starting weights, their path or None). Raises InputError."""
+    kind, path, notice = find_starting_weights(args.weights, args.backbone)
+    if notice:
+        say(f"{STAGE}: {notice}")
+    say(f"{STAGE}: starting from {'random' if kind == 'none' else kind} weights{f' ({path})' if path else ''}")
+    if kind == "none":
+        say(f"{STAGE}: from random weights a few hundred videos are not enough: expect verdicts no better than chance")
+    starting = read_model_record(path) if kind in ("file", "base") else {}
+    check_calibration(starting)
+    if state_path.exists():
+        say(f"{STAGE}: an unfinished training with other data or settings is dropped: {state_path}")
+        state_path.unlink()
+    rate = args.learning_rate or (FROM_RANDOM_RATE if kind == "none" else FINE_TUNING_RATE)
+    record = {"asked": asked, "starting_weights": kind, "learning_rate": rate, "history": []}
+    record |= {"starting_calibration": starting.get("calibration"), "phases": phases_of(args.epochs, kind)}
+    return record, kind, path
 
 
 def train_or_go_on(args, asked, parts, state, state_path):
     """Train, or go on where a killed run stopped; return (model with the weights to keep, record of the training)."""
     keras, _ = load_keras()
+    strategy = use_devices(args.gpus, args.precision, STAGE)
     if state:
-        record = state["record"]
-        kind, path = "none", None  # whatever it started from, the weights are in the state
+        record, kind, path = state["record"], "none", None  # whatever it started from, the weights are in the state
     else:
-        kind, path, notice = find_starting_weights(args.weights, args.backbone)
-        if notice:
-            say(f"{STAGE}: {notice}")
-        say(f"{STAGE}: starting from {'random' if kind == 'none' else kind} weights{f' ({path})' if path else ''}")
-        if kind == "none":
-            say(
-                f"{STAGE}: from random weights a few hundred videos are not enough: expect verdicts no better than chance"
-            )
-        rate = args.learning_rate or (FROM_RANDOM_RATE if kind == "none" else FINE_TUNING_RATE)
-        starting = read_model_record(path) if kind in ("file", "base") else {}
-        check_calibration(starting)
-        if state_path.exists():
-            say(f"{STAGE}: an unfinished training with other data or settings is dropped: {state_path}")
-            state_path.unlink()
-        record = {"asked": asked, "starting_weights": kind, "learning_rate": rate, "history": []}
-        record["starting_calibration"] = starting.get("calibration")
-        record["phases"] = phases_of(args.epochs, kind)
-    with use_devices():
-        model = starting_model(kind, path, args)
+        record, kind, path = new_training(args, asked, state_path)
+        for_replicas(record, args.batch_size, strategy.num_replicas_in_sync if strategy else 1)
+    with strategy.scope() if strategy else nullcontext():
+        model = starting_model(kind, path, args.backbone, args.input_size, args.seed)
     train_part, val_part = (load_part(parts[split], args.input_size, state_path.parent) for split in ("train", "val"))
     if without_fakes(parts["val"]):
         val_part = blended_pairs(val_part, args.seed, state_path.parent)
@@ -200,6 +136,7 @@ def train_or_go_on(args, asked, parts, state, state_path):
     counts = f"{len(train_part.labels)} training and {len(val_part.labels)} validation faces"
     say(f"{STAGE}: {counts}, at most {args.epochs} epochs")
     _, kept = train(model, train_part, val_part, record, state, state_path, STAGE)
+    keras.utils.clear_session()  # layers get the names of a fresh process: a resumed training ends with the same file
     keras.mixed_precision.set_dtype_policy("float32")  # predictions are those that 03a makes anywhere
     model = build_model(args.backbone, args.input_size)
     model.set_weights(kept)
@@ -225,74 +162,46 @@ def columns_of(rows):
     return ([row[name] for row in rows] for name in ("label", "video_id", "group"))
 
 
-def write_results(model, training, dataset, parts, args, output_dir):
-    """Draw the plots, write the predictions of validation and test; return (metrics of both, calibration, aggregation).
+def fit_calibration(rows, scores, training):
+    """Return the calibration of the network's own scores of the validation faces, by those that can be judged."""
+    usable = np.array([reason_of(row) is None for row in rows])
+    if len({row["label"] for row in compress(rows, usable)}) < 2:
+        usable[:] = True  # there is nothing else to calibrate by
+    labels, video_ids, groups = columns_of(list(compress(rows, usable)))
+    starting = {"calibration": training["starting_calibration"]}
+    return make_calibration(labels, scores[usable], video_ids, groups, starting)
+
+
+def write_results(model, weights_digest, training, dataset, parts, args, output_dir):
+    """Draw the plots, write the predictions of validation and test; return what best_model.json says of them.
 
     Faces that cannot be judged are left out of all but the predictions, where they have a reason.
     """
-    history = training["history"]
-    kept = kept_of(history, args.keep)["epoch"]
-    draw_history(output_dir / "Loss.png", history, kept, "loss", "binary cross-entropy")
-    draw_history(output_dir / "Accuracy.png", history, kept, "accuracy", "share of faces")
+    history, kept = training["history"], kept_of(training["history"], args.keep)
+    draw_history(output_dir / LOSS_PLOT, history, kept["epoch"], "loss", "binary cross-entropy")
+    draw_history(output_dir / ACCURACY_PLOT, history, kept["epoch"], "accuracy", "share of faces")
     metrics, calibration, aggregation = {}, None, None
     for split, file in (("val", VAL_PREDICTIONS), ("test", TEST_PREDICTIONS)):
         rows, scores = score_rows(model, parts[split], args, output_dir)
-        if calibration is None:
-            usable = np.array([reason_of(row) is None for row in rows])
-            if len({row["label"] for row in compress(rows, usable)}) < 2:
-                usable[:] = True  # there is nothing else to calibrate by
-            labels, video_ids, groups = columns_of(list(compress(rows, usable)))
-            starting = {"calibration": training["starting_calibration"]}
-            calibration = make_calibration(labels, scores[usable], video_ids, groups, starting)
+        calibration = calibration or fit_calibration(rows, scores, training)
         scores = calibrate(scores, calibration["faces"]).tolist()
         lines = [prediction_line(row, score) for row, score in zip(rows, scores, strict=True)]
-        faceless = [row for row in dataset["faceless"] if row["split"] == split]
-        write_predictions(output_dir / file, lines + [cannot_judge_line(row, row["reason"]) for row in faceless])
+        faceless = [cannot_judge_line(row, row["reason"]) for row in dataset["faceless"] if row["split"] == split]
+        write_predictions(output_dir / file, lines + faceless, weights_digest)
         aggregation = aggregation or choose_aggregate(lines, args.seed)
         lines = [line for line in lines if line["score"] is not None]
         labels, _, groups = columns_of(lines)
         scores = [line["score"] for line in lines]
         metrics[f"{split}_faces"] = describe(labels, scores, groups, args.seed)
-    predicted = [int(score >= THRESHOLD) for score in scores]
-    title = "Test faces, score per face" + (", fakes self-blended" if without_fakes(parts["test"]) else "")
-    draw_confusion(output_dir / "Confusion.png", labels, predicted, title, "faces")
-    return metrics, calibration, aggregation
-
-
-def output_digests(output_dir):
-    """Return {name: digest} of the plots and predictions, None for a missing one: 03a writes to the same names."""
-    paths = {name: output_dir / name for name in OUTPUTS}
-    return {name: digest(path) if path.is_file() else None for name, path in paths.items()}
-
-
-def model_record(training, dataset, parts, metrics, calibration, aggregation, args, output_dir):
-    """Return what best_model.json says: everything needed to use the weights, and what they come from."""
+    predicted, only_blends = [int(score >= THRESHOLD) for score in scores], without_fakes(parts["test"])
+    title = "Test faces, score per face" + (", fakes self-blended" if only_blends else "")
+    draw_confusion(output_dir / FACES_CONFUSION, labels, predicted, title, "faces")
     return {
-        "backbone": args.backbone, "input_size": args.input_size, "pixels": PIXEL_PREPARATION,
-        "class_names": CLASS_NAMES, "score": "P(real): 1 real, 0 fake", "threshold": THRESHOLD,
-        "margin": MARGIN, "faces": dataset["faces"],
-        "aggregation": aggregation[0], "aggregation_choice": aggregation[1],
-        **training, "calibration": calibration,
-        "fakes": SELF_BLENDED_FACES if without_fakes(parts["test"]) else "fake videos",
-        "kept_epoch": kept_of(training["history"], args.keep), "metrics": metrics, "data_digest": dataset["digest"],
-        "outputs": output_digests(output_dir),
-        "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        "aggregation": aggregation[0], "aggregation_choice": aggregation[1], "calibration": calibration,
+        "fakes": SELF_BLENDED_FACES if only_blends else "fake videos",
+        "trained_on": training_videos(parts["train"], args.self_blend), "kept_epoch": kept, "metrics": metrics,
+        "outputs": output_digests(output_dir, OUTPUTS),
     }  # fmt: skip
-
-
-def finished_record(weights_path, asked):
-    """Return the record of a training that is finished with the same data and settings, or None."""
-    record = read_json(weights_path.with_suffix(".json")) or {}
-    intact = record.get("asked") == asked and weights_path.is_file()
-    return record if intact and record["weights_digest"] == digest(weights_path) else None
-
-
-def learning_rate(text):
-    """Parse a number above 0 (argparse type)."""
-    rate = float(text)
-    if not 0 < rate < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
-    return rate
 
 
 def build_parser():
@@ -311,8 +220,14 @@ def build_parser():
     )
     parser.add_argument("--epochs", type=positive, default=20, help="at most (default: %(default)s)")
     parser.add_argument(
-        "--batch-size", type=positive, default=32, help="faces, half of them real (default: %(default)s)"
-    )
+        "--batch-size", type=positive, default=32,
+        help="faces in a step on each GPU, half of them real (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--gpus", type=positive, metavar="N", help="use the first N GPUs only (default: all)")
+    parser.add_argument(
+        "--precision", choices=("auto", "float32", "mixed"), default="auto",
+        help="auto: mixed on GPUs of compute capability 7.0 and more, else float32 (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument(
         "--patience", type=positive, default=5, metavar="N",
         help="stop after N epochs without a better validation accuracy; not with --keep last (default: %(default)s)",
@@ -323,8 +238,8 @@ def build_parser():
         "choose by (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--learning-rate", type=learning_rate, metavar="R",
-        help=f"highest (default: {FINE_TUNING_RATE}, from random weights {FROM_RANDOM_RATE})",
+        "--learning-rate", type=above_0, metavar="R",
+        help=f"highest, on one GPU (default: {FINE_TUNING_RATE}, from random weights {FROM_RANDOM_RATE})",
     )  # fmt: skip
     parser.add_argument(
         "--self-blend", type=share, default=0.0, metavar="P",
@@ -336,6 +251,7 @@ def build_parser():
     return parser
 
 
+@stops_in_words
 def main(argv=None):
     parser = build_parser()
     args, started = parser.parse_args(argv), time.monotonic()
@@ -343,7 +259,7 @@ def main(argv=None):
         parser.error("--batch-size must be even: half of a batch is real, half is fake")
     if not SMALLEST_INPUT_PX <= args.input_size <= LARGEST_INPUT_PX:
         parser.error(f"--input-size must be {SMALLEST_INPUT_PX} to {LARGEST_INPUT_PX}")
-    dataset, parts = read_dataset(locate(args, "split_dir"), args.limit, args.self_blend)
+    dataset, parts = dataset_to_train_on(locate(args, "split_dir"), args.limit, args.self_blend)
     output_dir, weights_path = locate(args, "output_dir"), locate(args, "checkpoint_dir") / BEST_MODEL
     state_path = weights_path.with_name(STATE_FILE)
     weights_file = BASE_WEIGHTS if args.weights in ("auto", "base") else Path(args.weights)
@@ -351,34 +267,34 @@ def main(argv=None):
     asked |= {"data_digest": dataset["digest"], "weights_digest": weights_file.is_file() and digest(weights_file)}
     state = None if args.force else load_state(state_path, asked)
     finished = None if args.force or state else finished_record(weights_path, asked)
-    if finished and finished.get("outputs") == output_digests(output_dir):
+    if finished and finished.get("outputs") == output_digests(output_dir, OUTPUTS):
         say(f"{STAGE}: {weights_path} is already trained on the same data with the same settings; --force trains again")
         return 0
     try:
         for folder in (weights_path.parent, output_dir):
             check_writable(folder)
         if finished:
-            model, training = load_model(weights_path)
+            (model, training), weights, weights_digest = load_model(weights_path), None, finished["weights_digest"]
         else:
             model, training = train_or_go_on(args, asked, parts, state, state_path)
-        history = training["history"]
-        metrics, calibration, aggregation = write_results(model, training, dataset, parts, args, output_dir)
-        write_csv(weights_path.with_name("history.csv"), HISTORY_COLUMNS, history)
+            weights = as_file(model, weights_path.parent)
+            weights_digest = digest(weights)
+        results = write_results(model, weights_digest, training, dataset, parts, args, output_dir)
+        write_csv(weights_path.with_name("history.csv"), HISTORY_COLUMNS, training["history"])
+        if weights:
+            write_atomic(weights_path, weights)
+        record = describe_model(args, dataset, training, results)
+        write_json(record_path(weights_path), {**record, "weights_digest": weights_digest})
         with writing():
-            record = model_record(training, dataset, parts, metrics, calibration, aggregation, args, output_dir)
-            save_model(model, weights_path, record)
             state_path.unlink(missing_ok=True)
-    except (InputError, OutputError) as error:
-        stop(str(error))
     except KeyboardInterrupt:
         stop("interrupted; run it again to go on after the last finished epoch")
-    say(f"{STAGE}: calibration: {in_words(calibration)}")
-    say(f"{STAGE}: aggregation for 04 --aggregate auto: {aggregation[0]} ({aggregation[1]['note'] or CRITERION})")
-    for name in HEADLINE:
-        if name in metrics["test_faces"]:
-            say(f"{STAGE}: test faces: {format_metric(name, metrics['test_faces'][name])}")
-    kept, duration_s = kept_of(history, args.keep)["epoch"], time.monotonic() - started
-    say(f"{STAGE}: {len(history)} epochs, {args.keep} {kept}, {weights_path}, {duration_s:.0f} s")
+    say(f"{STAGE}: calibration: {in_words(results['calibration'])}")
+    choice = results["aggregation_choice"]["note"] or CRITERION
+    say(f"{STAGE}: aggregation for 04 --aggregate auto: {results['aggregation']} ({choice})")
+    say_headline(f"{STAGE}: test faces", results["metrics"]["test_faces"])
+    kept, duration_s = results["kept_epoch"]["epoch"], time.monotonic() - started
+    say(f"{STAGE}: {len(training['history'])} epochs, {args.keep} {kept}, {weights_path}, {duration_s:.0f} s")
     return 0
 
 

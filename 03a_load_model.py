@@ -18,19 +18,32 @@ from pathlib import Path
 import numpy as np
 
 from common.calibration import read_parameters
-from common.cli import add_frames_dir, add_path, add_seed, make_parser, positive, require, require_videos_dir, say, stop
+from common.cli import (
+    add_frames_dir,
+    add_path,
+    add_seed,
+    add_weights,
+    make_parser,
+    positive,
+    require_videos_dir,
+    say,
+    stop,
+    stops_in_words,
+    weights_of,
+)  # fmt: skip
 from common.constants import FACE_KINDS, THRESHOLD
+from common.dataset import REDO_DATASET, read_test_faces
 from common.labels import load_videos
-from common.metrics import HEADLINE, describe, format_metric
+from common.metrics import HEADLINE, describe, say_headline
 from common.model import load_model
+from common.model_record import check_faces
 from common.paths import (
-    BEST_MODEL,
+    FACES_CONFUSION,
     FACES_RECORD,
     FRAMES_RECORD,
-    SPLIT_RECORD,
-    SPLIT_TABLE,
     TEST_PREDICTIONS,
     data_root,
+    digest,
     frames_dir_of,
     locate,
 )
@@ -39,30 +52,16 @@ from common.predictions import (
     cannot_judge_line,
     measured,
     prediction_line,
-    read_split,
     score_faces,
     write_predictions,
 )
-from common.records import InputError, OutputError, failures, read_json, writing
+from common.records import InputError, failures, writing
 from common.runner import list_messages
 
 STAGE = "03a"
-REDO_DATASET = "run 02_prepare_dataset.py --force"
 REDO_FACES = {
     "faces": "run 01a_crop_faces_mtcnn.py --force", "marked_faces": "run 01b_mark_landmarks.py --force"
 }  # fmt: skip
-
-
-def test_faces(split_dir, limit):
-    """Return (rows with `path`, rows of videos without a face, kind of faces) of the test split."""
-    require(split_dir / SPLIT_TABLE, "it would list the test faces", "02_prepare_dataset.py")
-    dataset = read_json(split_dir / SPLIT_RECORD)
-    if dataset is None:
-        stop(f"{split_dir / SPLIT_RECORD} is missing or broken; {REDO_DATASET}")
-    rows, faceless = read_split(split_dir)["test"], [row for row in dataset["faceless"] if row["split"] == "test"]
-    kept = set(sorted({row["video_id"] for row in rows + faceless})[:limit])
-    rows, faceless = ([row for row in part if row["video_id"] in kept] for part in (rows, faceless))
-    return rows, faceless, dataset["faces"]
 
 
 def check_steps(videos, videos_dir, frames_dir, data_dir):
@@ -92,15 +91,6 @@ def faces_of_videos(videos, face_kind):
                 {**shared, **{name: face[name] for name in names}, "path": video.folder / face_kind / face["file"]}
             )
     return rows, faceless
-
-
-def check_faces(record, face_kind, weights_path):
-    """Raise InputError if the weights were trained on another kind of crops."""
-    if record["faces"] != face_kind:
-        raise InputError(
-            f"{weights_path} was trained on {record['faces']}, but these are {face_kind}; "
-            f"use --faces {record['faces']} (02 and 03a know this option) or other weights"
-        )
 
 
 def check_marks(rows):
@@ -141,8 +131,7 @@ def report(lines, path, seed):
         return
     labels, scores, groups = ([line[name] for line in labelled] for name in ("label", "score", "group"))
     draw_confusion(path, labels, [int(score >= THRESHOLD) for score in scores], "Faces, score per face", "faces")
-    for name, entry in describe(labels, scores, groups, seed, names=HEADLINE).items():
-        say(f"{STAGE}: faces: {format_metric(name, entry)}")
+    say_headline(f"{STAGE}: faces", describe(labels, scores, groups, seed, names=HEADLINE))
 
 
 def build_parser():
@@ -154,41 +143,36 @@ def build_parser():
     )
     add_frames_dir(parser)
     add_path(parser, "split_dir")
-    add_path(parser, "checkpoint_dir")
+    add_weights(parser)
     add_path(parser, "output_dir")
-    parser.add_argument("--weights", metavar="PATH", help="an .h5 file with its .json (default: the checkpoint's)")
     parser.add_argument("--faces", choices=FACE_KINDS, default="faces", help="with --videos-dir (default: %(default)s)")
     parser.add_argument("--limit", type=positive, metavar="N", help="try the first N videos only")
     add_seed(parser)
     return parser
 
 
+@stops_in_words
 def main(argv=None):
     args, started = build_parser().parse_args(argv), time.monotonic()
-    weights_path = Path(args.weights) if args.weights else locate(args, "checkpoint_dir") / BEST_MODEL
-    if not args.weights:
-        require(weights_path, "it would hold the trained weights", "03_train_cnn.py")
+    weights_path = weights_of(args)
     problems, face_kind, remedy = [], args.faces, REDO_FACES[args.faces]
     if args.videos_dir:
         videos, problems = videos_of(args)
         rows, faceless = faces_of_videos(videos, face_kind)
     else:
-        rows, faceless, face_kind = test_faces(locate(args, "split_dir"), args.limit)
+        rows, faceless, face_kind = read_test_faces(locate(args, "split_dir"), args.limit)
         remedy = REDO_DATASET
-    try:
-        model, record = load_model(weights_path)
-        check_faces(record, face_kind, weights_path)
-        if args.videos_dir and face_kind == "marked_faces":
-            check_marks(rows)
-        calibration = read_parameters(record, "faces")
-        measures = np.zeros((len(rows), 2))
-        scores = score_faces(model, [row["path"] for row in rows], record["input_size"], STAGE, calibration, measures)
-        lines, unreadable = lines_of(measured(rows, measures), scores, faceless, remedy)
-        output_dir = locate(args, "output_dir")
-        write_predictions(output_dir / TEST_PREDICTIONS, lines)
-        report(lines, output_dir / "Confusion.png", args.seed)
-    except (InputError, OutputError) as error:
-        stop(str(error))
+    model, record = load_model(weights_path)
+    check_faces(record, face_kind, weights_path)
+    if args.videos_dir and face_kind == "marked_faces":
+        check_marks(rows)
+    calibration = read_parameters(record, "faces")
+    measures = np.zeros((len(rows), 2))
+    scores = score_faces(model, [row["path"] for row in rows], record["input_size"], STAGE, calibration, measures)
+    lines, unreadable = lines_of(measured(rows, measures), scores, faceless, remedy)
+    output_dir = locate(args, "output_dir")
+    write_predictions(output_dir / TEST_PREDICTIONS, lines, digest(weights_path))
+    report(lines, output_dir / FACES_CONFUSION, args.seed)
     list_messages(STAGE, "failed", [(row["path"], f"is not readable; {remedy}") for row in unreadable])
     list_messages(STAGE, "warning", problems)  # metadata.json is needed by 02 only: no failure here
     scored = [line for line in lines if line["score"] is not None]

@@ -10,7 +10,6 @@ left out. It is taken where the network still has a cell for every 16 x 16 px of
 and there Grad-CAM points to the altered half of a face much less often: see tools/measure_explanations.py.
 """
 
-import json
 import sys
 import time
 from dataclasses import dataclass
@@ -20,11 +19,32 @@ from pathlib import Path
 import numpy as np
 
 from common.calibration import calibrate, read_parameters
-from common.cli import add_frames_dir, add_path, make_parser, positive, require, say, stop
-from common.model import backbone_of, load_keras, load_model, read_model_record
-from common.paths import BEST_MODEL, FACES_RECORD, FRAMES_RECORD, MARKS_RECORD, digest, frames_dir_of, locate
+from common.cli import (
+    add_frames_dir,
+    add_path,
+    add_weights,
+    make_parser,
+    positive,
+    require,
+    say,
+    stops_in_words,
+    weights_of,
+)  # fmt: skip
+from common.model import backbone_of, load_keras, load_model
+from common.model_record import read_model_record
+from common.paths import (
+    EXPLAINED_DIR,
+    EXPLAINED_RECORD,
+    FACES_RECORD,
+    FRAMES_RECORD,
+    MARKS_RECORD,
+    digest,
+    frames_dir_of,
+    locate,
+)
 from common.pixels import normalise, read_image, to_square
-from common.records import InputError, OutputError, is_our_folder, new_directory, read_json, write_json
+from common.predictions import read_predictions
+from common.records import InputError, is_our_folder, new_directory, read_json, write_json
 from common.runner import list_messages, progress
 
 STAGE = "03b"
@@ -34,7 +54,6 @@ HOW_TO_READ = (
 )
 METHOD = "HiResCAM (Draelos & Carin, 2020) of the logit of FAKE = 1 - P(real)"
 LAYER = "block6a_expand_activation"  # the last one at a 16th of the input's size, in B0 to B7
-EXPLAINED_RECORD = "explained.json"
 RECORD_OF = {"faces": FACES_RECORD, "marked_faces": MARKS_RECORD}
 BATCH, BATCH_PIXELS = 32, 2**19  # faces that the network gets at once, and pixels of them at most
 # In log-odds of FAKE, if the whole crop were like the place: three of four blends that the base weights call fake have a place as
@@ -113,7 +132,7 @@ class Job:
 
     @property
     def target_dir(self):
-        return self.folder / "explained"
+        return self.folder / EXPLAINED_DIR
 
     def made_from(self):
         faces = self.folder / self.face_kind / RECORD_OF[self.face_kind]
@@ -128,19 +147,14 @@ class Job:
         return same and all((self.target_dir / face["file"]).is_file() for face in self.faces)
 
 
-def read_predictions(path):
-    """Return the lines of faces that have a score and a file; raises InputError if it holds something else."""
-    try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        lines = [line for line in lines if line["score"] is not None and not line.get("self_blended")]
-        names = [name for line in lines for name in (line["file"], line["video_id"])]
-        if any(name in ("", ".", "..") or "/" in name or "\\" in name for name in names):
-            raise ValueError("a name leaves its folder")
-        if not all(0 <= line["score"] <= 1 for line in lines):
-            raise ValueError("a score is not 0 to 1")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} does not hold predictions ({type(error).__name__}: {error})") from error
-    return lines
+def faces_to_explain(path):
+    """Return (lines of faces that have a score and a file of their own, number of lines that are no predictions)."""
+    lines, broken = read_predictions(path)
+    if broken and not lines:
+        raise InputError(f"{path} holds no predictions")
+    return [
+        line for line in lines if line["file"] and line["score"] is not None and not line.get("self_blended")
+    ], broken
 
 
 def most_suspicious(lines, count):
@@ -185,7 +199,10 @@ def write_explained(job, crops, heats, scores, slope):
     }  # fmt: skip
     with new_directory(job.target_dir) as folder:
         for face, crop, share in zip(job.faces, crops, shares, strict=True):
-            (folder / face["file"]).write_bytes(cv2.imencode(".png", draw_overlay(crop, share))[1])
+            encoded, data = cv2.imencode(".png", draw_overlay(crop, share))
+            if not encoded:
+                raise InputError(f"the overlay of {face['file']} cannot be written as PNG")
+            (folder / face["file"]).write_bytes(data)
         write_json(folder / EXPLAINED_RECORD, record)
 
 
@@ -226,8 +243,7 @@ def build_parser():
     add_path(parser, "videos_dir")
     add_frames_dir(parser)
     add_path(parser, "predictions")
-    add_path(parser, "checkpoint_dir")
-    parser.add_argument("--weights", metavar="PATH", help="an .h5 file with its .json (default: the checkpoint's)")
+    add_weights(parser)
     parser.add_argument(
         "--faces-per-video",
         type=positive,
@@ -240,36 +256,32 @@ def build_parser():
     return parser
 
 
+@stops_in_words
 def main(argv=None):
     args, started = build_parser().parse_args(argv), time.monotonic()
     predictions = locate(args, "predictions")
-    weights_path = Path(args.weights) if args.weights else locate(args, "checkpoint_dir") / BEST_MODEL
     require(predictions, "it would hold the scores of the faces", "03_train_cnn.py or 03a_load_model.py")
-    if not args.weights:
-        require(weights_path, "it would hold the trained weights", "03_train_cnn.py")
-    done, failed = 0, []
-    try:
-        record = read_model_record(weights_path)
-        settings = {
-            "model_digest": digest(weights_path), "calibration": read_parameters(record, "faces"), "method": METHOD,
-            "layer": LAYER, "full_colour": FULL_COLOUR, "faces_per_video": args.faces_per_video,
-        }  # fmt: skip
-        chosen = most_suspicious(read_predictions(predictions), args.faces_per_video)
-        frames_dir = frames_dir_of(args)
-        jobs = [Job(frames_dir / name, chosen[name], record["faces"], settings) for name in list(chosen)[: args.limit]]
-        todo = [job for job in jobs if args.force or not job.is_complete()]
-        results = (
-            explain_jobs(todo, load_model(weights_path)[0], record["input_size"], settings["calibration"])
-            if todo
-            else ()
-        )
-        for job, error in progress(results, len(todo), STAGE, "videos"):
-            if error:
-                failed.append((job.folder, error))
-            else:
-                done += len(job.faces)
-    except (InputError, OutputError) as error:
-        stop(str(error))
+    weights_path = weights_of(args)
+    record = read_model_record(weights_path)
+    settings = {
+        "model_digest": digest(weights_path), "calibration": read_parameters(record, "faces"), "method": METHOD,
+        "layer": LAYER, "full_colour": FULL_COLOUR, "faces_per_video": args.faces_per_video,
+    }  # fmt: skip
+    lines, broken = faces_to_explain(predictions)
+    chosen = most_suspicious(lines, args.faces_per_video)
+    frames_dir = frames_dir_of(args)
+    jobs = [Job(frames_dir / name, chosen[name], record["faces"], settings) for name in list(chosen)[: args.limit]]
+    todo = [job for job in jobs if args.force or not job.is_complete()]
+    results, done, failed = (), 0, []
+    if todo:
+        results = explain_jobs(todo, load_model(weights_path)[0], record["input_size"], settings["calibration"])
+    for job, error in progress(results, len(todo), STAGE, "videos"):
+        if error:
+            failed.append((job.folder, error))
+        else:
+            done += len(job.faces)
+    if broken:
+        failed.append((predictions, f"{broken} lines are no predictions"))
     list_messages(STAGE, "failed", failed)
     say(
         f"{STAGE}: {len(jobs)} videos, {done} faces explained, {len(jobs) - len(todo)} videos were complete, "

@@ -6,53 +6,63 @@ Rerun   goes on after the last complete strength; only draws again if all are co
 
 score = P(real): 1 real, 0 fake. Each crop is damaged as it was saved, before it is resized for the network. For H.264 the whole
 video is encoded again with x264 and its frames are taken anew, at the same moments and cropped with the boxes that 01a found in
-the undamaged video, so that only the compression differs. The row "none" of a kind is of the same faces, undamaged.
+the undamaged video, so that only the compression differs. All rows of a kind are of the same faces, those that could be scored
+at every strength; its row "none" is of them undamaged. A group is people who share videos, as 02 has found.
 """
 
-import importlib
 import sys
 import time
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 
 from common import degrade
 from common.calibration import read_parameters, video_means
-from common.cli import add_frames_dir, add_path, add_seed, make_parser, positive, require, say, stop, usable_cpus
+from common.cli import (
+    add_frames_dir,
+    add_path,
+    add_seed,
+    add_weights,
+    make_parser,
+    positive,
+    say,
+    stop,
+    stops_in_words,
+    usable_cpus,
+    weights_of,
+)  # fmt: skip
 from common.constants import FAKE, PHOTO_SUFFIXES, REAL
+from common.dataset import REDO_DATASET, read_test_faces
+from common.degrade import H264, KINDS, NONE, label_of
 from common.metrics import describe
 from common.model import load_model
-from common.paths import BEST_MODEL, FACES_RECORD, FRAMES_RECORD, SPLIT_RECORD, digest, frames_dir_of, locate
+from common.model_record import check_faces
+from common.paths import (
+    FACES_RECORD,
+    FRAMES_RECORD,
+    ROBUSTNESS_PLOT,
+    ROBUSTNESS_SCORES,
+    ROBUSTNESS_TABLE,
+    SPLIT_RECORD,
+    digest,
+    frames_dir_of,
+    locate,
+)
 from common.pixels import read_image, to_square
 from common.plots import draw_robustness
 from common.predictions import score_faces
-from common.records import InputError, OutputError, read_json, write_csv, write_json
+from common.records import InputError, read_json, write_csv, write_json
 from common.runner import list_messages, progress, run_in_workers
 from common.video import shown_frames, to_picture
 
 STAGE = "03c"
-NONE, H264 = "none", "h264"
-DARK_NOISE_SIGMA = 3.0  # grey levels of the sensor's noise, whatever light is left
 TIMEOUT_S = 600  # per video and strength
 TIME_ROUNDING_S = 0.0006  # frames.json holds milliseconds
-KINDS = {  # kind: (label with unit, strengths from weak to strong, what is done to uint8 RGB (h, w, 3))
-    "jpeg": ("JPEG: quality", (90, 70, 50, 30), lambda face, quality, rng: degrade.compress_jpeg(face, quality)),
-    "downscale": ("shrunk, enlarged again:\nfactor", (2, 4), lambda face, factor, rng: degrade.shrink(face, 1 / factor)),
-    "blur": (
-        "blur: sigma\n(% of the crop's width)", (0.5, 1, 2),
-        lambda face, percent, rng: degrade.defocus(face, percent / 100 * face.shape[1]),
-    ),
-    "noise": ("noise: sigma\n(grey levels)", (5, 10, 20), degrade.add_noise),
-    "dark": (
-        "darkness: light left\n(share, with noise)", (0.5, 0.25, 0.1),
-        lambda face, light, rng: degrade.darken(face, light, DARK_NOISE_SIGMA, 1, rng),
-    ),
-    H264: ("video as H.264: CRF", (23, 32, 40), None),
-}  # fmt: skip
 MEASURED = ("roc_auc", "log_loss", "accuracy")
-COLUMNS = ("kind", "strength", "faces", "videos", "groups") + tuple(
+COLUMNS = ("kind", "strength", "label", "faces", "videos", "groups") + tuple(
     f"{of}{name}{end}" for of in ("", "video_") for name in MEASURED for end in ("", "_low", "_high")
 )
 
@@ -149,9 +159,7 @@ def recompressed_scores(jobs, score):
 def damaged_scores(paths, read, score):
     """Return ({file: score}, [(path, reason)]) of the crops of `paths`, {file: path}, as `read` gives them."""
     found = dict(zip(paths, score(list(paths.values()), read), strict=True))
-    lost = [
-        (paths[file], "is not readable; run 02_prepare_dataset.py --force") for file in paths if found[file] is None
-    ]
+    lost = [(paths[file], f"is not readable; {REDO_DATASET}") for file in paths if found[file] is None]
     return {file: value for file, value in found.items() if value is not None}, lost
 
 
@@ -181,7 +189,7 @@ def score_all(args, rows, kinds, model, record, scores_path, made_from):
     def score(names, read):
         return score_faces(model, names, size, STAGE, calibration, read=read)
 
-    strengths = [(NONE, NONE)] + [(kind, strength) for kind in kinds for strength in KINDS[kind][1]]
+    strengths = [(NONE, NONE)] + [(kind, strength) for kind in kinds for strength in KINDS[kind].strengths]
     for kind, strength in progress(strengths, len(strengths), STAGE, "strengths"):
         name, lost = f"{kind} {strength}", []
         scores = complete.get(name)
@@ -190,7 +198,7 @@ def score_all(args, rows, kinds, model, record, scores_path, made_from):
                 jobs = videos_of(rows, locate(args, "videos_dir"), frames_dir_of(args), strength, size)
                 scores, lost = recompressed_scores(jobs, score)
             else:
-                read = read_image if kind == NONE else damaged_reader(KINDS[kind][2], strength, args.seed)
+                read = read_image if kind == NONE else damaged_reader(KINDS[kind].damage, strength, args.seed)
                 scores, lost = damaged_scores(paths, read, score)
             if not lost:  # what failed is tried again by the next run
                 complete[name] = scores
@@ -199,21 +207,28 @@ def score_all(args, rows, kinds, model, record, scores_path, made_from):
 
 
 def make_table(results, rows, seed):
-    """Return (rows of robustness.csv, [(path, reason)]) from what `score_all` yields; a line is printed for each."""
+    """Return (rows of robustness.csv, [(path, reason)]) from what `score_all` yields; a line is printed for each strength.
+
+    All rows of a kind are of the faces that have a score at each of its strengths: a face that is lost at one would else
+    count as what that strength does.
+    """
     table, failed, undamaged = [], {}, {}
-    for kind, strength, scores, lost in results:
-        failed |= dict(lost)
+    for kind, of_kind in groupby(results, key=lambda result: result[0]):
+        found = {NONE: undamaged}
+        for _, strength, scores, lost in of_kind:
+            found[strength] = scores
+            failed |= dict(lost)
         if kind == NONE:
-            undamaged = scores
+            undamaged = found[NONE]
             continue
-        if not any(row["kind"] == kind for row in table):
-            same = {file: undamaged[file] for file in scores if file in undamaged}
-            table.append({"kind": kind, "strength": NONE, **measure(rows, same, seed)})
-        table.append({"kind": kind, "strength": strength, **measure(rows, scores, seed)})
-        found = [
-            f"{name.replace('_', ' ')} {table[-1][name]:.3f}" for name in MEASURED if table[-1].get(name) is not None
-        ]
-        say(f"{STAGE}: {kind} {strength}: {table[-1]['faces']} faces: {', '.join(found)}")
+        same = set.intersection(*(set(scores) for scores in found.values() if scores))
+        for strength, scores in found.items():
+            kept = {file: score for file, score in scores.items() if file in same}
+            row = {"kind": kind, "strength": strength, "label": label_of(kind, strength), **measure(rows, kept, seed)}
+            table.append(row)
+            values = [f"{name.replace('_', ' ')} {row[name]:.3f}" for name in MEASURED if row.get(name) is not None]
+            if strength != NONE:
+                say(f"{STAGE}: {row['label']}: {row['faces']} faces: {', '.join(values)}")
     return table, sorted(failed.items())
 
 
@@ -222,9 +237,8 @@ def build_parser():
     add_path(parser, "videos_dir")
     add_frames_dir(parser)
     add_path(parser, "split_dir")
-    add_path(parser, "checkpoint_dir")
+    add_weights(parser)
     add_path(parser, "output_dir")
-    parser.add_argument("--weights", metavar="PATH", help="an .h5 file with its .json (default: the checkpoint's)")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="of damage (default: all)")
     parser.add_argument("--limit", type=positive, metavar="N", help="try the first N videos only")
     parser.add_argument("--force", action="store_true", help="redo what is complete")
@@ -232,14 +246,11 @@ def build_parser():
     return parser
 
 
+@stops_in_words
 def main(argv=None):
     args, started = build_parser().parse_args(argv), time.monotonic()
-    load = importlib.import_module("03a_load_model")
-    weights_path = Path(args.weights) if args.weights else locate(args, "checkpoint_dir") / BEST_MODEL
-    if not args.weights:
-        require(weights_path, "it would hold the trained weights", "03_train_cnn.py")
-    split_dir, output_dir = locate(args, "split_dir"), locate(args, "output_dir")
-    rows, _, face_kind = load.test_faces(split_dir, args.limit)
+    weights_path, split_dir, output_dir = weights_of(args), locate(args, "split_dir"), locate(args, "output_dir")
+    rows, _, face_kind = read_test_faces(split_dir, args.limit)
     if {row["label"] for row in rows} != {FAKE, REAL}:
         stop(f"the test faces in {split_dir} are not of both classes: nothing to compare (--limit may be too small)")
     kinds = [kind for kind in KINDS if kind in args.kinds and (kind != H264 or face_kind == "faces")]
@@ -247,23 +258,20 @@ def main(argv=None):
         if not kinds:
             stop("frames taken anew have no landmarks drawn in, so that of the --kinds nothing is left")
         say(f"{STAGE}: no H.264 rows: frames taken anew have no landmarks drawn in")
-    try:
-        model, record = load_model(weights_path)
-        load.check_faces(record, face_kind, weights_path)
-        made_from = {
-            "weights_digest": digest(weights_path), "calibration": read_parameters(record, "faces"), "seed": args.seed,
-            "data_digest": digest(split_dir / SPLIT_RECORD), "limit": args.limit,
-        }  # fmt: skip
-        results = score_all(args, rows, kinds, model, record, output_dir / "robustness_scores.json", made_from)
-        table, failed = make_table(results, rows, args.seed)
-        write_csv(output_dir / "robustness.csv", COLUMNS, table)
-        draw_robustness(output_dir / "Robustness.png", table, {kind: KINDS[kind][0] for kind in kinds})
-    except (InputError, OutputError) as error:
-        stop(str(error))
+    model, record = load_model(weights_path)
+    check_faces(record, face_kind, weights_path)
+    made_from = {
+        "weights_digest": digest(weights_path), "calibration": read_parameters(record, "faces"), "seed": args.seed,
+        "data_digest": digest(split_dir / SPLIT_RECORD), "limit": args.limit,
+    }  # fmt: skip
+    results = score_all(args, rows, kinds, model, record, output_dir / ROBUSTNESS_SCORES, made_from)
+    table, failed = make_table(results, rows, args.seed)
+    write_csv(output_dir / ROBUSTNESS_TABLE, COLUMNS, table)
+    draw_robustness(output_dir / ROBUSTNESS_PLOT, table, {kind: KINDS[kind].name for kind in kinds})
     list_messages(STAGE, "failed", failed)
     counts = f"{len(rows)} test faces of {len({row['video_id'] for row in rows})} videos, {len(table)} rows"
     say(
-        f"{STAGE}: {counts} in {output_dir / 'robustness.csv'}, {len(failed)} failed, {time.monotonic() - started:.0f} s"
+        f"{STAGE}: {counts} in {output_dir / ROBUSTNESS_TABLE}, {len(failed)} failed, {time.monotonic() - started:.0f} s"
     )
     return 1 if failed else 0
 

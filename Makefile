@@ -1,6 +1,6 @@
 # `make` lists the targets. Everything runs in .venv, made once and again when requirements.txt changes.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-browser train detect bench clean
+.PHONY: help demo test test-browser test-cluster train detect bench clean
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 READY := .venv/.ready
 BROWSER_READY := .venv/.browser-ready
@@ -12,7 +12,11 @@ DEMO_INPUT_SIZE := 192
 
 # A path may hold spaces, quotes and $(...): it reaches the scripts through the environment, never through this file's text.
 override VIDEOS := $(value VIDEOS)
-export VIDEOS
+override SPLIT_OPTIONS := $(value SPLIT_OPTIONS)
+export VIDEOS SPLIT_OPTIONS
+# SPLIT_OPTIONS as the arguments $$@: cut at spaces, quotes hold together, and nothing in it is expanded or run.
+split_options = options=$$(.venv/bin/python -c 'import os, shlex; print(shlex.join(shlex.split(os.environ["SPLIT_OPTIONS"])))' 2>/dev/null) \
+	|| { echo 'SPLIT_OPTIONS: a quote is not closed' >&2; exit 2; }; eval "set -- $$options"
 need_videos = @test -n "$$VIDEOS" || { echo 'name a folder (detect: or a file): make $@ VIDEOS="/path/to/videos"' >&2; exit 2; }
 # Status 1 says that some inputs failed and the rest is fine: go on. 2 says that the step could not run: stop.
 define start
@@ -23,7 +27,9 @@ help:
 	@echo 'make demo                 set up, make the sample videos, run the whole pipeline on them (demo/)'
 	@echo 'make test                 check the style, run every test'
 	@echo 'make test-browser         look at the report in a headless Chromium (CHROMIUM=PATH if it is not found)'
-	@echo 'make train VIDEOS=DIR     train on your own labelled videos (DIR/metadata.json says REAL or FAKE)'
+	@echo 'make test-cluster         run the pipeline on a real Slurm and a real Spark cluster on this machine (apt-get installs Slurm)'
+	@echo 'make train VIDEOS=DIR     train on your own labelled videos (DIR/metadata.json says REAL or FAKE);'
+	@echo '                          SPLIT_OPTIONS="--test-list FILE" and the like are passed on to 02_prepare_dataset.py'
 	@echo 'make detect VIDEOS=PATH   judge a video, a photo, or a folder of them'
 	@echo 'make bench                measure speed and memory against what one would run instead (an hour, 12 GB in .bench/)'
 	@echo 'make clean                remove the demo and .venv; your videos and what was made from them stay'
@@ -63,12 +69,16 @@ test-browser: $(BROWSER_READY)
 	@test -n "$$CHROMIUM" || { echo 'Chromium is needed (apt-get install chromium); or name one: make $@ CHROMIUM=/path' >&2; exit 2; }
 	.venv/bin/python -m pytest -m browser tests/browser
 
+test-cluster: $(READY)
+	@bash tests/cluster/install_slurm.sh
+	.venv/bin/python -m pytest -m cluster tests/cluster
+
 train: $(READY)
 	$(need_videos)
-	@$(start); \
+	@$(start); $(split_options); \
 	run 00_convert_video_to_image.py --videos-dir "$$VIDEOS"; \
 	run 01a_crop_faces_mtcnn.py --videos-dir "$$VIDEOS"; \
-	run 02_prepare_dataset.py --videos-dir "$$VIDEOS"; \
+	run 02_prepare_dataset.py --videos-dir "$$VIDEOS" "$$@"; \
 	run 03_train_cnn.py; \
 	run 03b_explain.py --videos-dir "$$VIDEOS"; \
 	run 04_mapreduce_video_preds.py; \

@@ -1,12 +1,13 @@
-"""Judge any video, photo or folder of them: was a face in it altered? Runs 00, 01a, 03a, 04 and 05 one after the other.
+"""Judge any video, photo or folder of them: was a face in it altered? Runs 00, 01a, 03a, 04, 03b and 05 one after the other.
 
 Reads   PATH, which is never changed, and weights: --weights, else those trained in the data root, else the shipped ones
 Writes  detect/<name>-<hash of the path>/ below the data root; nothing beside your files
 Rerun   goes on with what is complete
 
-Prints a table, most suspicious first: verdict, P(fake), faces, people, reason; then the path of report.html, which shows the
-faces. REAL when the score P(real) = 1 - P(fake) is at least 0.5; a score is an indication, no proof. --json prints the same for
-programs. Exit status: 0 everything was judged; 1 something could not be; 2 could not run.
+Prints a table, most suspicious first: verdict, P(fake), faces, people, and why a video cannot be judged, or who of several
+people looks least real (numbered from the left, from 0); then the path of report.html, which shows the faces and where the
+network looked. REAL when the score P(real) = 1 - P(fake) is at least 0.5; a score is an indication, no proof. --json prints the
+same for programs. Exit status: 0 everything was judged; 1 something could not be; 2 could not run.
 """
 
 import importlib
@@ -16,14 +17,17 @@ import sys
 import unicodedata
 from pathlib import Path
 
-from common.cli import make_parser, positive, printable, say, stop
+from common.aggregation import AGGREGATES, rule_of
+from common.cli import INTERRUPTED, make_parser, positive, printable, say, stop, stops_in_words
 from common.constants import CANNOT_JUDGE
-from common.model import BASE_WEIGHTS, read_model_record
-from common.paths import BEST_MODEL, DEFAULT_NAMES, data_root, digest, list_frame_dirs
-from common.records import InputError, failures
-from common.verdicts import REPORT, doubt, read_verdicts
+from common.model import BASE_WEIGHTS
+from common.model_facts import doubt, read_model_facts
+from common.model_record import check_faces, read_model_record, record_path
+from common.paths import BEST_MODEL, DEFAULT_NAMES, REPORT, data_root, digest, list_frame_dirs
+from common.verdicts import failed_inputs, note_of, read_people, read_verdicts
 
 COLUMNS = ("video", "verdict", "P(fake)", "faces", "people", "reason")
+FRAMES_DIR = "frames"  # in the working folder
 LONGEST_NAME = 50  # characters of the working folder's name; file systems allow 255 bytes
 
 
@@ -62,32 +66,44 @@ def as_table(rows):
     return ["  ".join(row).rstrip() for row in padded]
 
 
-def failed_inputs(folder, path, verdicts):
-    """Return the failures (filename, reason) of inputs below `path` that never became a video and so have no verdict."""
-    root = os.path.abspath(path.parent if path.is_file() else path)
-    judged = {os.path.join(root, row["filename"]) for row in verdicts}
-    return [
-        {"filename": os.path.relpath(record["path"], root), "reason": record["reason"]}
-        for record in failures(folder) if record["stage"] == "00" and record["path"] not in judged
-    ]  # fmt: skip
-
-
 def build_parser():
     parser = make_parser(__doc__)
     parser.add_argument("path", metavar="PATH", help="a video, a photo, or a folder of them")
     parser.add_argument("--weights", metavar="W", help="an .h5 file with its .json")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
-    aggregates = (*importlib.import_module("04_mapreduce_video_preds").AGGREGATES, "auto")
-    parser.add_argument("--aggregate", choices=aggregates, default="mean", help="as for 04 (default: %(default)s)")
+    parser.add_argument(
+        "--aggregate", choices=(*AGGREGATES, "auto"), default="mean", help="as for 04 (default: %(default)s)"
+    )
     parser.add_argument("--workers", type=positive, metavar="N", help="as for 00 and 01a")
     parser.add_argument("--force", action="store_true", help="redo what is complete")
     return parser
 
 
+def run_step(name, options):
+    """Run a script in this process; return its exit status, or end with it if the script could not run."""
+    status = importlib.import_module(name).main(options)
+    if status == 2:
+        raise SystemExit(2)
+    return status
+
+
+def explain(options):
+    """Run 03b and return 0: what stops it costs the maps on the page, never the verdicts."""
+    try:
+        importlib.import_module("03b_explain").main(options)
+    except SystemExit as stopped:
+        if stopped.code == INTERRUPTED:
+            raise
+    except Exception as error:  # whatever TensorFlow may raise, of memory for one
+        say(f"03b: stopped: {error}")
+    return 0
+
+
 def run_steps(args, path, folder, weights):
     """Run the pipeline on `path` into `folder`; return (worst exit status, rows of verdicts)."""
     place = ["--data-dir", str(folder)]
-    videos = ["--videos-dir", os.path.abspath(path), "--frames-dir", str(folder / "frames")]
+    frames_dir = folder / FRAMES_DIR
+    videos = ["--videos-dir", os.path.abspath(path), "--frames-dir", str(frames_dir)]
     work = [*(["--workers", str(args.workers)] if args.workers else []), *(["--force"] if args.force else [])]
     model = ["--weights", str(weights)]
     worst = 0
@@ -96,51 +112,50 @@ def run_steps(args, path, folder, weights):
         ("01a_crop_faces_mtcnn", [*place, *videos, *work]),
         ("03a_load_model", [*place, *videos, *model]),
         ("04_mapreduce_video_preds", [*place, *model, "--aggregate", args.aggregate]),
+        ("03b_explain", [*place, *videos, *model]),
         ("05_report", [*place, *videos, *model]),
     ]:
-        status = importlib.import_module(name).main(options)
-        if status == 2:
-            raise SystemExit(2)
-        worst = max(worst, status)
-        frames_dir = folder / "frames"
+        worst = max(worst, explain(options) if name == "03b_explain" else run_step(name, options))
         if not frames_dir.is_dir() or not list_frame_dirs(frames_dir):
             return worst, []  # nothing could be read; the failures say why
     return worst, read_verdicts(folder)
 
 
+@stops_in_words
 def main(argv=None):
     args = build_parser().parse_args(argv)
     path = Path(args.path)
     if not path.exists():
         stop(f"{path} does not exist")
     weights = choose_weights(args)
-    try:
-        check_faces = importlib.import_module("03a_load_model").check_faces
-        record = read_model_record(weights)
-        check_faces(record, "faces", weights)
-    except InputError as error:
-        stop(str(error))
+    record = read_model_record(weights)
+    check_faces(record, "faces", weights)
+    rule_of(args.aggregate, record, record_path(weights))  # now, not after minutes
     folder = working_dir(args, path)
     say(f"judging {path} with {weights}")
     worst, verdicts = run_steps(args, path, folder, weights)
+    warning = doubt(read_model_facts(weights))
     report = folder / REPORT if verdicts else None
-    failed = failed_inputs(folder, path, verdicts)
+    people = read_people(folder) if verdicts else {}
+    failed = failed_inputs(folder, path, folder / FRAMES_DIR, verdicts)
     if args.json:  # ASCII, so that no terminal and no encoding can stumble over a name
         result = {
             "weights": str(weights),
-            "warning": doubt(record),
+            "warning": warning,
             "folder": str(folder),
             "report": report and str(report),
         }
-        print(json.dumps({**result, "videos": verdicts, "failed": failed}, indent=1))
+        rows = [person for row in verdicts for person in people[row["video_id"]]]
+        print(json.dumps({**result, "videos": verdicts, "people": rows, "failed": failed}, indent=1))
     else:
         table = [COLUMNS]
         for row in verdicts:
             p_fake = "-" if row["p_fake"] is None else f"{row['p_fake']:.3f}"
-            table.append((row["filename"], row["verdict"], p_fake, row["faces"], row["people"], row["reason"] or ""))
+            note = row["reason"] or note_of(people[row["video_id"]]) or ""
+            table.append((row["filename"], row["verdict"], p_fake, row["faces"], row["people"], note))
         table += [(row["filename"], CANNOT_JUDGE, "-", 0, 0, row["reason"]) for row in failed]
         print("\n".join(as_table(table)))
-        if warning := doubt(record):
+        if warning:
             print(f"\nWARNING: {warning}")
         print(f"\nP(fake) is a score, no proof. Everything made on the way is in {printable(folder)}")
         print(

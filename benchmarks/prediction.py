@@ -22,10 +22,11 @@ from measure import machine, markdown_table, median_and_spread, run_once
 
 from common.cli import add_path, make_parser, positive, require, say, stop
 from common.constants import DEFAULT_INPUT_SIZE
+from common.dataset import read_split
 from common.model import build_model, load_model
 from common.paths import SPLIT_TABLE, locate
 from common.pixels import load_faces, normalise
-from common.predictions import BATCH, read_split, score_faces
+from common.predictions import BATCH, score_faces
 from common.records import InputError
 
 FACES = 2000

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from common.cli import make_parser, positive, say, seed, stop
 from common.constants import FAKE, SEED
 from common.metrics import describe
-from common.paths import REPOSITORY_DIR
+from common.paths import REPOSITORY_DIR, TEST_PREDICTIONS, VERDICTS_TABLE
 from common.records import InputError, OutputError, write_json
 
 ACTORS, EPOCHS, INPUT_SIZE = 80, 6, 192  # those of make demo
@@ -63,8 +63,8 @@ def train_and_judge(data_dir, name, options, epochs):
     place = data_dir / name.replace(", ", "_").replace(" ", "_")
     output = ["--checkpoint-dir", place / "tmp_checkpoint", "--output-dir", place]
     run(data_dir, "03_train_cnn.py", *output, "--epochs", epochs, "--input-size", INPUT_SIZE, *options)
-    run(data_dir, "04_mapreduce_video_preds.py", *output, "--predictions", place / "cnn_preds_values.json")
-    with open(place / "video_preds.csv", encoding="utf-8", newline="") as file:
+    run(data_dir, "04_mapreduce_video_preds.py", *output, "--predictions", place / TEST_PREDICTIONS)
+    with open(place / VERDICTS_TABLE, encoding="utf-8", newline="") as file:
         return [row for row in csv.DictReader(file) if row["label"] and row["score"]]
 
 

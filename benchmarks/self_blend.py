@@ -20,9 +20,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from common.batches import Part, augmented_batches, load_part
 from common.cli import add_path, add_seed, make_parser, positive, require, stop, usable_cpus
 from common.constants import DEFAULT_INPUT_SIZE
+from common.dataset import read_split
 from common.model import build_model
 from common.paths import SPLIT_TABLE, locate
-from common.predictions import read_split
 from common.records import InputError
 from common.training import compile_for
 

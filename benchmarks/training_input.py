@@ -26,10 +26,10 @@ from common.augment import augment
 from common.batches import Part, augmented_batches, load_part
 from common.cli import add_path, add_seed, make_parser, positive, quiet_libraries, require, say, stop
 from common.constants import CLASS_NAMES, DEFAULT_INPUT_SIZE
+from common.dataset import read_split
 from common.model import build_model, load_keras
 from common.paths import SPLIT_TABLE, locate
 from common.pixels import normalise
-from common.predictions import read_split
 from common.records import InputError
 from common.training import compile_for
 

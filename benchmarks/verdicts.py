@@ -93,7 +93,7 @@ def judge_with_04(predictions, output):
     java = spark.sparkContext._gateway.proc
     rows, broken, _ = script.collect_verdicts(spark, script.spark_path(predictions), "mean")
     spark.stop()
-    script.write_csv(output, script.COLUMNS, rows)
+    script.write_csv(output, script.VERDICTS_COLUMNS, rows)
     if broken:
         stop(f"{broken} lines are broken")
     java.stdin.close()  # ends it; waited for, its memory is known and it does not run on beside the next contender

@@ -1,4 +1,5 @@
-"""How the scores of a video's faces become one: the three rules in NumPy, for the choice that 03 makes on validation videos.
+"""How the scores of a video's faces become one: the three rules in NumPy, for the choice that 03 makes on validation videos, and
+what 04 makes of a row of Spark.
 
 04 has the same rules in Spark, for any number of videos; tests/test_aggregation.py compares the two.
 """
@@ -7,16 +8,28 @@ from collections import Counter, defaultdict
 
 import numpy as np
 
-from common.constants import MIN_USABLE_FRAMES, PERSON_MIN_FRAMES, THRESHOLD, TOO_FEW_FRAMES
+from common.calibration import UNCHANGED, calibrate
+from common.constants import MIN_USABLE_FRAMES, NO_USABLE_FACE, PERSON_MIN_FRAMES, THRESHOLD, TOO_FEW_FRAMES
 from common.metrics import MIN_GROUPS, log_loss, resampled_weights, roc_auc
+from common.records import InputError
+from common.verdicts import verdict_of
 
 AGGREGATES = ("mean", "lowest-person", "confident")
 SCORE_DECIMALS = 12  # sums in any order; rounding keeps a tie at 0.5 a tie
 CERTAIN_ENOUGH = 1e-9  # added to |score - 0.5| so that faces at exactly 0.5 still have an average
+MEASURES = ("face_px", "frame_px", "brightness", "sharpness")  # a video has the mean of its usable faces
 CRITERION = (
     "ROC AUC of validation videos; another rule than the mean only if the 95 % interval of its gain is above 0 and its log loss, "
     "which suffers where scores are too low or too high, is not higher"
 )
+
+
+def rule_of(aggregate, record, record_path):
+    """Return the rule that --aggregate names: one of AGGREGATES, for "auto" that of a model's record; raises InputError."""
+    rule = record.get("aggregation") if aggregate == "auto" else aggregate
+    if rule not in AGGREGATES:
+        raise InputError(f"{record_path} does not say how to aggregate; name it with --aggregate")
+    return rule
 
 
 def commonest(reasons):
@@ -36,8 +49,47 @@ def why_not_judged(reasons, usable_frames, video_frames):
     `reasons`: of its unusable faces, or of the video where it has no face. Its other frames have none that could be used.
     """
     missing = max(0, (video_frames or 0) - usable_frames - len(reasons)) if usable_frames else 0
-    fallback = TOO_FEW_FRAMES if usable_frames else "no usable face"
+    fallback = TOO_FEW_FRAMES if usable_frames else NO_USABLE_FACE
     return commonest(Counter(reasons) + Counter({TOO_FEW_FRAMES: missing})) or fallback
+
+
+def verdict_columns(score, calibration):
+    """Return {"score", "p_fake", "verdict"} of a score from Spark, or None."""
+    if score is not None:
+        changed = score if calibration == UNCHANGED else float(calibrate(score, calibration))
+        score = round(float(changed), SCORE_DECIMALS)
+    return {"score": score, "p_fake": None if score is None else 1 - score, "verdict": verdict_of(score)}
+
+
+def people_rows(people, is_judged, calibration):
+    """Return the rows of people_preds.csv of one video, without video_id and filename. `people`: as from `judge_videos`.
+
+    Nobody is judged in a video that is not; else those seen in at least 3 frames, or everybody if nobody is.
+    """
+    people = sorted((person for person in people if person["person"] is not None), key=lambda p: p["person"])
+    most = max((person["frames"] for person in people), default=0)
+    needed = PERSON_MIN_FRAMES if most >= PERSON_MIN_FRAMES else 1
+    rows = []
+    for person in people:
+        counts = is_judged and person["frames"] >= needed
+        reason = None if counts else commonest(Counter(person["reasons"])) or TOO_FEW_FRAMES
+        score = verdict_columns(person["score"] if counts else None, calibration)
+        rows.append({"person": person["person"], **score, "frames": person["frames"], "reason": reason})
+    return rows
+
+
+def as_row(judged, calibration=UNCHANGED):
+    """Return a Spark row as a line of video_preds.csv, with `group`, the people's rows and MEASURES added."""
+    people, usable, frames = (judged[name] for name in ("people", "usable_frames", "video_frames"))
+    is_judged = usable >= needed_frames(frames)
+    reasons = [reason for person in people for reason in person["reasons"]]
+    return {
+        "video_id": judged["video_id"], "filename": judged["filename"], "group": judged["group"] or judged["video_id"],
+        "label": judged["label"], **verdict_columns(judged["score"] if is_judged else None, calibration),
+        "faces": judged["faces"], "people": sum(person["frames"] > 0 for person in people),
+        "reason": None if is_judged else why_not_judged(reasons, usable, frames),
+        "people_rows": people_rows(people, is_judged, calibration), **{name: judged[name] for name in MEASURES},
+    }  # fmt: skip
 
 
 def video_score(lines, aggregate):

@@ -56,8 +56,11 @@ def epoch_order(labels, batch_size, rng):
     return np.concatenate(columns, axis=1)
 
 
-def augmented_batches(part, batch_size, seed, epoch, self_blend_share=0.0):
+def augmented_batches(part, batch_size, seed, epoch, self_blend_share=0.0, alternate=False):
     """Return a Keras dataset of one epoch of a Part: faces augmented on the fly, always alike for one seed and epoch.
+
+    A batch holds its reals, then its fakes; with `alternate` one after the other, so that each device that gets a piece of it
+    gets both: BatchNorm on a device that sees one class alone learns nothing that holds for the other.
 
     With the chance `self_blend_share`, one real and one fake are replaced by a pair: a real face and its blend with itself, which
     counts as fake. Both get the same augmentation, but the blend is in the batch after its real: BatchNorm compares what is in
@@ -81,7 +84,8 @@ def augmented_batches(part, batch_size, seed, epoch, self_blend_share=0.0):
     def batch(step):
         reals = [face(step, place, REAL) for place in range(half)]
         fakes = [face((step - 1) % steps, place, FAKE) for place in range(half)]
-        return np.stack(reals + fakes), np.repeat((REAL, FAKE), half)
+        places = np.arange(2 * half).reshape(2, half).T.ravel() if alternate else np.arange(2 * half)
+        return np.stack(reals + fakes)[places], np.repeat((REAL, FAKE), half)[places]
 
     return keras_dataset(batch, steps)
 
@@ -102,10 +106,11 @@ def blended_pairs(part, seed, scratch_dir=None):
 
 
 def plain_batches(faces_rgb, labels, batch_size):
-    """Return a Keras dataset of the uint8 faces as they are, in order."""
-    starts = range(0, len(labels), batch_size)
-    slices = [slice(start, start + batch_size) for start in starts]
-    return keras_dataset(lambda step: (faces_rgb[slices[step]], labels[slices[step]]), len(starts))
+    """Return a Keras dataset of the uint8 faces as they are, in order, in batches of nearly equal size: a last batch of one face
+    would leave all devices but one without any, and the mean over none is not a number."""
+    ends = np.linspace(0, len(labels), -(-len(labels) // batch_size) + 1).round().astype(int)
+    slices = [slice(start, end) for start, end in zip(ends, ends[1:], strict=False)]
+    return keras_dataset(lambda step: (faces_rgb[slices[step]], labels[slices[step]]), len(slices))
 
 
 def keras_dataset(batch, steps, threads=None):

@@ -115,7 +115,7 @@ def make_calibration(labels, scores, video_ids, groups, starting):
     else:
         kept = "scores are left as they are" if unchanged else "that of the starting weights stays"
         source = f"not fitted: {groups} validation groups, {MIN_GROUPS} are needed; {kept}"
-    holds_for = None if unchanged else HOLDS_FOR
+    holds_for = HOLDS_FOR if fitted and not unchanged else None
     return {**result, "fitted_on": source, "holds_for": holds_for, "measured_on": MEASURED_ON, "notes": notes}
 
 

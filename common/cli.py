@@ -1,13 +1,19 @@
 """The options and messages that the scripts have in common."""
 
 import argparse
+import functools
 import logging
 import os
 import sys
 import warnings
+from pathlib import Path
 
+from common.arguments import above_0, positive, seed, shard, spark_master
 from common.constants import SEED
-from common.paths import DATA_DIR_VARIABLE, DEFAULT_NAMES, locate
+from common.paths import BEST_MODEL, DATA_DIR_VARIABLE, DEFAULT_NAMES, locate
+from common.records import InputError, OutputError
+
+INTERRUPTED = 130  # exit status after Ctrl-C, as shells give it
 
 OPTION_HELP = {
     "videos_dir": "folder of videos and photos, or one such file",
@@ -48,15 +54,37 @@ def add_seed(parser):
     parser.add_argument("--seed", type=seed, default=SEED, help="the only source of randomness (default: %(default)s)")
 
 
+def add_weights(parser, what="an .h5 file with its .json"):
+    """Add --checkpoint-dir and --weights, for `weights_of`."""
+    add_path(parser, "checkpoint_dir")
+    parser.add_argument("--weights", metavar="PATH", help=f"{what} (default: the checkpoint's)")
+
+
+def weights_of(args, needed=True):
+    """Return the path of --weights, else of the checkpoint's weights; stop if those are `needed` and not there."""
+    if args.weights:
+        return Path(args.weights)
+    path = locate(args, "checkpoint_dir") / BEST_MODEL
+    if needed:
+        require(path, "it would hold the trained weights", "03_train_cnn.py")
+    return path
+
+
 def add_work_options(parser, timeout_s):
-    """Add what 00, 01a and 01b share: --workers, --shard, --limit, --force, --timeout."""
-    parser.add_argument("--workers", type=positive, metavar="N", help="processes (default: one per CPU)")
+    """Add what 00, 01a and 01b share: --workers or --spark-master, --shard, --limit, --force, --timeout."""
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--workers", type=positive, metavar="N", help="processes (default: one per CPU)")
+    where.add_argument(
+        "--spark-master", type=spark_master, metavar="URL",
+        help="work on the executors of this Spark cluster, such as spark://host:7077; they have to see the same files and this "
+        "folder under the same paths (under spark-submit: its cluster)",
+    )  # fmt: skip
     parser.add_argument("--shard", type=shard, default=(1, 1), metavar="I/N", help="do the I-th of N shares only")
     parser.add_argument("--limit", type=positive, metavar="N", help="try the first N videos only")
     parser.add_argument("--force", action="store_true", help="redo what is complete")
     parser.add_argument(
         "--timeout",
-        type=positive_seconds,
+        type=above_0,
         default=timeout_s,
         metavar="S",
         help="seconds one video may take (default: %(default)g)",
@@ -70,47 +98,14 @@ def usable_cpus():
     return list(range(os.cpu_count() or 1))
 
 
-def share(text):
-    """Parse a number from 0 to 1 (argparse type)."""
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 1")
-    return value
+def under_spark_submit():
+    """Tell whether spark-submit has started this process."""
+    return "PYSPARK_GATEWAY_PORT" in os.environ
 
 
-def positive(text):
-    """Parse an integer of at least 1 (argparse type)."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return number
-
-
-def seed(text):
-    """Parse an integer of 0 to 2**32 - 1 (argparse type)."""
-    number = int(text)
-    if not 0 <= number < 2**32:
-        raise argparse.ArgumentTypeError(f"{text} is not 0 to 4294967295")
-    return number
-
-
-def positive_seconds(text):
-    """Parse a number of seconds above 0 (argparse type)."""
-    seconds = float(text)
-    if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return seconds
-
-
-def shard(text):
-    """Parse `I/N` with 1 <= I <= N (argparse type)."""
-    try:
-        number, count = (int(part) for part in text.split("/"))
-    except ValueError:
-        number, count = 0, 0
-    if not 1 <= number <= count:
-        raise argparse.ArgumentTypeError(f"{text!r} is not I/N with 1 <= I <= N, for example 2/16")
-    return number, count
+def on_spark(args):
+    """Tell whether the work of a step is for a Spark cluster: the named one, or that of spark-submit."""
+    return bool(args.spark_master) or under_spark_submit()
 
 
 def require(path, what, made_by):
@@ -131,6 +126,22 @@ def stop(message):
     """Print one line and end with status 2: the script could not run."""
     say(f"error: {message}")
     raise SystemExit(2)
+
+
+def stops_in_words(main):
+    """Decorate the main function of a script: what stops it is one line, also Ctrl-C, and an exit status."""
+
+    @functools.wraps(main)
+    def run(argv=None):
+        try:
+            return main(argv)
+        except (InputError, OutputError) as error:
+            stop(str(error))
+        except KeyboardInterrupt:
+            say("interrupted")
+            raise SystemExit(INTERRUPTED) from None
+
+    return run
 
 
 def say(message):

@@ -10,6 +10,7 @@ CLASS_NAMES = ("fake", "real")  # the label is the index: 0 fake, 1 real
 FAKE, REAL = 0, 1
 THRESHOLD = 0.5  # a verdict is REAL when score = P(real) is at least this; there is no other threshold
 CANNOT_JUDGE = "CANNOT JUDGE"
+NO_USABLE_FACE = "no usable face"  # why, where nothing more is known
 FACE_KINDS = ("faces", "marked_faces")
 SELF_BLENDED_FACES = "self-blended faces"  # what a network's record says its fakes were, if there was no other
 SPLITS = ("train", "val", "test")

@@ -1,12 +1,18 @@
 """What cameras and the internet do to a face, at a given strength: functions take and give uint8 RGB (h, w, 3).
 
-The last one is for the frames of a whole video, which are BGR as they come from `common.video`.
+`recompress` is for the frames of a whole video, which are BGR as they come from `common.video`. KINDS are what 03c measures.
 """
 
+import re
+from collections.abc import Callable
 from fractions import Fraction
 from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
+
+NONE, UNDAMAGED, H264 = "none", "undamaged", "h264"
+DARK_NOISE_SIGMA = 3.0  # grey levels of the sensor's noise, whatever light is left
 
 
 def to_levels(pixels):
@@ -102,3 +108,41 @@ def recompress(pictures, crf, preset="veryfast"):
             yield from ((decoded.pts, decoded) for decoded in decoder.decode(packet))
     for packet in chain(encoder.encode(None) if encoder else (), (None,)):
         yield from ((decoded.pts, decoded) for decoded in decoder.decode(packet))
+
+
+class Kind(NamedTuple):
+    """A kind of damage."""
+
+    name: str  # of the kind and what its strengths mean, as the plot has it
+    label: str  # of one strength
+    strengths: tuple  # from weak to strong
+    damage: Callable | None  # of (uint8 RGB face, strength, random generator); None: of the whole video
+
+
+KINDS = {
+    "jpeg": Kind(
+        "JPEG compression:\nquality, 100 is best", "JPEG quality {}", (90, 70, 50, 30),
+        lambda face, quality, rng: compress_jpeg(face, quality),
+    ),
+    "downscale": Kind(
+        "shrunk, enlarged again:\nhow many times", "shrunk {} times, enlarged again", (2, 4),
+        lambda face, factor, rng: shrink(face, 1 / factor),
+    ),
+    "blur": Kind(
+        "out of focus:\nblur in % of the width", "blurred by {} % of the width", (0.5, 1, 2),
+        lambda face, percent, rng: defocus(face, percent / 100 * face.shape[1]),
+    ),
+    "noise": Kind("noise:\ngrey levels, of 255", "noise of {} of 255 grey levels", (5, 10, 20), add_noise),
+    "dark": Kind(
+        "darkened, with noise:\nshare of the light left", "darkened to {:.0%}", (0.5, 0.25, 0.1),
+        lambda face, light, rng: darken(face, light, DARK_NOISE_SIGMA, 1, rng),
+    ),
+    H264: Kind(
+        "video compressed again:\nH.264, CRF 51 is worst", "video compressed again, H.264 CRF {} of 51", (23, 32, 40), None
+    ),
+}  # fmt: skip
+
+
+def label_of(kind, strength):
+    """Return what was done to a face, in words."""
+    return UNDAMAGED if strength == NONE else re.sub(r"(?<=\d)%", " %", KINDS[kind].label.format(strength))

@@ -6,6 +6,7 @@ positive is a real one called fake.
 
 import numpy as np
 
+from common.cli import say
 from common.constants import FAKE, REAL, THRESHOLD
 
 RESAMPLES = 1000
@@ -13,6 +14,8 @@ RESAMPLED_AT_ONCE = 2**18  # videos (or faces) in all: 2 MB per array, which sta
 MIN_GROUPS = 20  # fewer cannot carry a bootstrap
 CALIBRATION_BINS = 10
 EPSILON = 1e-7  # keeps the log loss of a certain mistake finite
+TOO_FEW = "too few to bound"
+AT_LIMIT = "exactly 0 or 1: no interval"  # every resample would say 0 or 1
 
 
 def weighted_mean(values, weights):
@@ -105,16 +108,10 @@ def false_positive_rate(recall):
 
 
 METRICS = {
-    "accuracy": accuracy,
-    "balanced_accuracy": balanced_accuracy,
-    "roc_auc": roc_auc,
-    "average_precision": average_precision,
-    "log_loss": log_loss,
-    "equal_error_rate": equal_error_rate,
-    "fpr_at_90_recall": false_positive_rate(0.90),
-    "fpr_at_95_recall": false_positive_rate(0.95),
-    "expected_calibration_error": expected_calibration_error,
-}
+    "accuracy": accuracy, "balanced_accuracy": balanced_accuracy, "roc_auc": roc_auc, "average_precision": average_precision,
+    "log_loss": log_loss, "equal_error_rate": equal_error_rate, "fpr_at_90_recall": false_positive_rate(0.90),
+    "fpr_at_95_recall": false_positive_rate(0.95), "expected_calibration_error": expected_calibration_error,
+}  # fmt: skip
 MEANINGS = {  # of those that are defined in more than one way
     "average_precision": "area under the precision-recall curve, not interpolated; fakes are the positive class",
     "equal_error_rate": "rate at which as many reals are called fake as fakes are missed, interpolated on the ROC curve",
@@ -166,9 +163,9 @@ def bootstrap_intervals(labels, scores, groups, names, seed):
 def describe(labels, scores, groups, seed, rows_are_videos=False, names=tuple(METRICS)):
     """Return {metric: {"value", "interval", "method"}} for videos (or faces) that have a label and a score.
 
-    The interval is None where the data are too few to bound the metric. Metrics that need both classes are left out
-    when there is only one. The faces of a video are not independent trials: the binomial interval is for videos only.
-    `names`: the metrics wanted.
+    The interval is None where the data are too few to bound it or it is exactly 0 or 1 (the method says which). Metrics that need
+    both classes are left out when there is only one. The binomial interval is for videos only: faces of one are no independent
+    trials. `names`: the metrics wanted.
     """
     labels, scores, groups = np.asarray(labels), np.asarray(scores, float), np.asarray(groups)
     if not len(labels):
@@ -178,12 +175,12 @@ def describe(labels, scores, groups, seed, rows_are_videos=False, names=tuple(ME
     if len(np.unique(groups)) >= MIN_GROUPS:
         for name, interval in bootstrap_intervals(labels, scores, groups, names, seed).items():
             result[name] |= {"interval": interval, "method": "bootstrap over groups"}
-        few = {name for name in names if name != "log_loss" and result[name]["value"] in (0, 1)}
+        why_none = {name: AT_LIMIT for name in names if name != "log_loss" and result[name]["value"] in (0, 1)}
     else:
-        few = set(names)
-    for name in few:
-        result[name] |= {"interval": None, "method": "too few to bound"}
-    if "accuracy" in few and rows_are_videos:
+        why_none = dict.fromkeys(names, TOO_FEW)
+    for name, reason in why_none.items():
+        result[name] |= {"interval": None, "method": reason}
+    if "accuracy" in why_none and rows_are_videos:
         right = int(((scores >= THRESHOLD) == labels).sum())
         result["accuracy"] |= {"interval": binomial_interval(right, len(labels)), "method": "exact binomial"}
     return result
@@ -192,5 +189,12 @@ def describe(labels, scores, groups, seed, rows_are_videos=False, names=tuple(ME
 def format_metric(name, entry):
     """Return one line of text: the metric, its value and its interval."""
     low_high = entry["interval"]
-    interval = f"95 % interval {low_high[0]:.3f} to {low_high[1]:.3f}" if low_high else "too few to bound"
+    interval = f"95 % interval {low_high[0]:.3f} to {low_high[1]:.3f}" if low_high else entry.get("method", TOO_FEW)
     return f"{name.replace('_', ' '):26} {entry['value']:.3f}  ({interval})"
+
+
+def say_headline(whose, metrics):
+    """Print the metrics of HEADLINE that are there, a line each; `whose`: what the lines begin with, "04: videos"."""
+    for name in HEADLINE:
+        if name in metrics:
+            say(f"{whose}: {format_metric(name, metrics[name])}")

@@ -4,22 +4,24 @@ import hashlib
 import http.client
 import importlib
 import os
+import tempfile
 import urllib.request
 from pathlib import Path
 
 from common.cli import quiet_libraries
-from common.constants import BACKBONES, CLASS_NAMES, FACE_KINDS, MARGIN, PIXEL_PREPARATION
+from common.constants import TEMPORARY_PREFIX
+from common.model_record import read_model_record, record_path
 from common.paths import REPOSITORY_DIR, digest
-from common.records import InputError, read_json, temporary_name, write_json
+from common.records import InputError, temporary_name, write_atomic, write_json, writing
 
 BASE_WEIGHTS = REPOSITORY_DIR / "weights" / "base_b0.h5"
 DENSE_UNITS = (256, 64)
 DROPOUT = 0.3
 NORM_MOMENTUM = 0.9  # Keras's 0.99 makes validation meaningless for the first hundreds of steps
 CONNECT_TIMEOUT_S = 5
-SMALLEST_INPUT_PX, LARGEST_INPUT_PX = 32, 2048  # the efficientnet package refuses less; no memory holds more
 DOWNLOADS = ("imagenet", "noisy-student")
-MEANING = {"class_names": list(CLASS_NAMES), "pixels": PIXEL_PREPARATION, "margin": MARGIN}  # of a record: as here
+
+loaded = {}  # what `load_model` has loaded last: its path, digest and shape, and the model
 
 
 def load_keras():
@@ -102,52 +104,19 @@ def _checksum(path, expected):
     return hashlib.new(algorithm, path.read_bytes()).hexdigest()
 
 
-def record_path(weights_path):
-    """Return where the record of a weights file is: the same name, .json."""
-    return Path(weights_path).with_suffix(".json")
-
-
-def is_model_record(record):
-    """Tell whether parsed JSON says what is needed to build a network and to feed it."""
-    if not isinstance(record, dict):
-        return False
-    size = record.get("input_size")
-    known = record.get("backbone") in BACKBONES and record.get("faces") in FACE_KINDS
-    return known and isinstance(size, int) and SMALLEST_INPUT_PX <= size <= LARGEST_INPUT_PX
-
-
-def read_model_record(weights_path):
-    """Return the record of a weights file after checking that both belong together; raises InputError in words."""
-    weights_path = Path(weights_path)
-    if not weights_path.is_file():
-        raise InputError(f"{weights_path} does not exist")
-    import h5py
-
-    if not h5py.is_hdf5(weights_path):
-        raise InputError(f"{weights_path} is not a weights file (HDF5)")
-    record = read_json(record_path(weights_path))
-    if not is_model_record(record):
-        raise InputError(
-            f"{weights_path} has no readable {record_path(weights_path).name} beside it, which says how to use it"
-        )
-    for name, expected in MEANING.items():
-        if record.get(name, expected) != expected:
-            raise InputError(
-                f"{weights_path} was trained with {name} {record[name]!r}, but this project uses {expected!r}: "
-                "its scores would mean something else; use other weights"
-            )
-    if record.get("weights_digest") not in (None, digest(weights_path)):
-        raise InputError(f"{weights_path} is not the file that {record_path(weights_path).name} describes")
-    return record
-
-
 def load_model(weights_path):
-    """Return (model, record). Only arrays are read from the file; the architecture is built here. Raises InputError."""
+    """Return (model, record). Only arrays are read from the file; the architecture is built here. Raises InputError.
+
+    The last model is kept, for the next script in this process (detect.py runs 03a and 03b): nobody may change it.
+    """
     record = read_model_record(weights_path)
-    model = build_model(record["backbone"], record["input_size"])
-    load_arrays(model, weights_path)
-    model.compile(jit_compile=False)  # compiled by XLA it is several times slower on CPUs
-    return model, record
+    key = os.path.abspath(weights_path), digest(Path(weights_path)), record["backbone"], record["input_size"]
+    if loaded.get("key") != key:
+        model = build_model(record["backbone"], record["input_size"])
+        load_arrays(model, weights_path)
+        model.compile(jit_compile=False)  # compiled by XLA it is several times slower on CPUs
+        loaded.update(key=key, model=model)
+    return loaded["model"], record
 
 
 def load_arrays(model, weights_path):
@@ -160,14 +129,22 @@ def load_arrays(model, weights_path):
         ) from error
 
 
+def as_file(model, folder):
+    """Return the bytes of a whole-model .h5 file; `folder`, which is made, holds it for a moment. Raises OutputError."""
+    with writing():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=folder) as temporary:
+            path = Path(temporary) / "model.h5"
+            model.save(path, include_optimizer=False)
+            return path.read_bytes()
+
+
 def save_model(model, weights_path, record):
     """Write the weights and their record, each in one step. `record` gets the digest of the weights."""
     weights_path = Path(weights_path)
-    weights_path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = weights_path.with_name(f".{weights_path.stem}.{os.getpid()}.partial.h5")
-    model.save(temporary, include_optimizer=False)
-    os.replace(temporary, weights_path)
-    write_json(record_path(weights_path), {**record, "weights_digest": digest(weights_path)})
+    weights = as_file(model, weights_path.parent)
+    write_atomic(weights_path, weights)
+    write_json(record_path(weights_path), {**record, "weights_digest": digest(weights)})
 
 
 def find_starting_weights(choice, backbone):

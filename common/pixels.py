@@ -22,7 +22,7 @@ def read_image(path):
 
     try:
         data = np.fromfile(path, np.uint8)  # OpenCV itself cannot open every name on every system
-    except OSError:
+    except (OSError, ValueError):  # a name with a NUL in it
         return None
     try:
         return cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None

@@ -1,23 +1,15 @@
-"""The look of the plots, and those that several scripts draw. Positive is fake: "found" is a fake called FAKE."""
+"""The look of the plots, and those that the scripts write as PNG."""
 
-import functools
 import io
-import re
 
 import numpy as np
 
-from common.constants import CLASS_NAMES, FAKE, REAL, THRESHOLD
-from common.metrics import CALIBRATION_BINS, binomial_interval
+from common.constants import CLASS_NAMES, FAKE, REAL
 from common.records import write_atomic
 
 BLUE, ORANGE = "#0072B2", "#D55E00"  # told apart by the colour-blind and in grey (Okabe & Ito, 2008)
 DPI = 150
-HISTOGRAM_BINS = 20
 WHITE_TEXT_FROM = 0.7  # of the darkest blue: there white and black stand out equally
-THEMES = {  # ink, grid, fake, real: at least 3:1 against the page behind them, which is white or almost black
-    "light": ("#1f2328", "#d0d7de", ORANGE, BLUE),
-    "dark": ("#e6e9ec", "#444c56", "#E69F00", "#56B4E9"),
-}
 
 
 def new_figure(width_in, height_in):
@@ -58,7 +50,7 @@ def confusion_on(axes, labels, predicted, colour_bar=True):
     )  # fmt: skip
     for text, share in zip(axes.texts, shares.ravel(), strict=True):
         text.set_color("white" if share > WHITE_TEXT_FROM else "#101010")
-    axes.set(xlabel="verdict", ylabel="label (truth)")
+    axes.set(xlabel="verdict", ylabel="label")
     axes.tick_params(axis="y", rotation=0)
 
 
@@ -76,12 +68,12 @@ def draw_robustness(path, table, names):
     `table`: rows of robustness.csv, of each kind from weak to strong; `names`: what to write below each kind.
     """
     kinds = list(dict.fromkeys(row["kind"] for row in table))
-    figure, axes = new_figure(max(10, 2.3 * len(kinds) + 1.2), 6.4)  # the title needs 10 inches
+    figure, axes = new_figure(max(10, 2.3 * len(kinds) + 1.2), 6.7)  # the title needs 10 inches
     axes.remove()
     grid = figure.subplots(2, len(kinds), sharey="row", squeeze=False)
     lines = (
-        ("roc_auc", "ROC AUC per face", 0.5, BLUE, "o"),
-        ("log_loss", "log loss per face (nats)", np.log(2), ORANGE, "s"),
+        ("roc_auc", "ROC AUC per face\nhigher is better", 0.5, BLUE, "o"),
+        ("log_loss", "log loss per face\nlower is better", np.log(2), ORANGE, "s"),
     )
     for column, kind in enumerate(kinds):
         rows = [row for row in table if row["kind"] == kind]
@@ -100,12 +92,14 @@ def draw_robustness(path, table, names):
             if column == 0:
                 axes.set_ylabel(label)
         grid[1, column].set_xlabel(names[kind])
-    counts = max((row["faces"], row["videos"], row["groups"]) for row in table)
+    counts = max((row["faces"], row["videos"]) for row in table)
     bounded = any(row.get("roc_auc_low") is not None for row in table)
-    intervals = "vertical lines: 95 % intervals over groups" if bounded else "too few groups for intervals"
+    intervals = "vertical lines: 95 % intervals" if bounded else "too few people for 95 % intervals"
     figure.suptitle(
-        "Test faces after damage, stronger from left to right; score = P(real): 1 real, 0 fake\n"
-        f"{counts[0]} faces of {counts[1]} videos, {counts[2]} groups; {intervals}; dotted: always answering 0.5"
+        f"{counts[0]} test faces of {counts[1]} videos after damage, stronger from left to right\n"
+        "ROC AUC: how often a real face scores higher than a fake one\n"
+        "log loss: how far scores are from the truth (real 1, fake 0), confident mistakes counting most\n"
+        f"dotted: guessing; {intervals}"
     )
     save_figure(figure, path)
 
@@ -124,99 +118,3 @@ def draw_history(path, history, kept_epoch, name, unit):
     axes.grid(alpha=0.3)
     axes.legend()
     save_figure(figure, path)
-
-
-def svg_of(draw):
-    """Return {theme: bytes of an SVG picture without a background}; `draw(axes)` fills it, in C0 for fake and C1 for real."""
-    import matplotlib
-
-    ink, grid, fake, real = THEMES["light"]
-    style = {name: ink for name in ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")}
-    style |= {"axes.facecolor": "none", "figure.facecolor": "none", "legend.facecolor": "none", "grid.color": grid}
-    style |= {"axes.prop_cycle": matplotlib.cycler(color=[fake, real]), "svg.fonttype": "none"}
-    data = io.BytesIO()
-    with matplotlib.rc_context(style | {"svg.hashsalt": "the same ids in every run"}):
-        figure, axes = new_figure(4.6, 3.8)
-        draw(axes)
-        figure.savefig(data, format="svg", metadata={"Date": None, "Creator": None})
-    svg = data.getvalue().decode()
-    pictures = {}
-    for theme, colours in THEMES.items():  # drawing it again would take twice as long
-        other = dict(zip((colour.lower() for colour in THEMES["light"]), colours, strict=True))
-        pictures[theme] = re.sub("|".join(other), lambda found, other=other: other[found[0]], svg).encode()
-    return pictures
-
-
-def roc_on(axes, labels, p_fake):
-    """Draw the share of fakes found against the share of reals called fake, over all thresholds; mark the one in use."""
-    from sklearn.metrics import roc_curve
-
-    is_fake, p_fake = np.asarray(labels) == FAKE, np.asarray(p_fake)
-    called_fake = p_fake > 1 - THRESHOLD
-    false, found, _ = roc_curve(is_fake, p_fake)
-    axes.plot(false, found, color="C0", linewidth=2)
-    axes.plot([0, 1], [0, 1], ":", color="C1", label="guessing")
-    axes.plot(
-        called_fake[~is_fake].mean(), called_fake[is_fake].mean(), "o", color="C0", markersize=8, label="threshold 0.5"
-    )
-    axes.set(xlabel="share of reals called FAKE", ylabel="share of fakes found", title="ROC curve", aspect="equal")
-    axes.grid()
-    axes.legend(loc="lower right")
-
-
-def precision_recall_on(axes, labels, p_fake):
-    """Draw how many of the videos called FAKE are fakes against the share of fakes found."""
-    from sklearn.metrics import precision_recall_curve
-
-    is_fake = np.asarray(labels) == FAKE
-    precision, recall, _ = precision_recall_curve(is_fake, p_fake)
-    axes.plot(recall, precision, color="C0", linewidth=2, drawstyle="steps-post")
-    axes.axhline(is_fake.mean(), linestyle=":", color="C1", label="guessing")
-    axes.set(xlabel="share of fakes found (recall)", ylabel="FAKE verdicts that are right (precision)")
-    axes.set(title="Precision and recall", xlim=(-0.02, 1.02), ylim=(0, 1.05))
-    axes.grid()
-    axes.legend(loc="best")
-
-
-def calibration_on(axes, labels, p_fake):
-    """Draw the share of fakes against the mean P(fake) in bins of equal width, with exact 95 % intervals."""
-    is_fake, p_fake = np.asarray(labels) == FAKE, np.asarray(p_fake)
-    bins = np.minimum((p_fake * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    for number in np.unique(bins):
-        inside = bins == number
-        fakes, total = int(is_fake[inside].sum()), int(inside.sum())
-        low, high = binomial_interval(fakes, total)
-        axes.errorbar(
-            p_fake[inside].mean(), fakes / total, [[fakes / total - low], [high - fakes / total]], fmt="o", color="C0",
-            capsize=3,
-        )  # fmt: skip
-    axes.plot([0, 1], [0, 1], ":", color="C1")
-    axes.set(xlabel="P(fake) given", ylabel="share that is fake", title="Calibration (dotted: perfect)", aspect="equal")
-    axes.grid()
-
-
-def histogram_on(axes, labels, p_fake):
-    """Draw how many reals and fakes got which P(fake)."""
-    labels, p_fake = np.asarray(labels), np.asarray(p_fake)
-    edges = np.linspace(0, 1, HISTOGRAM_BINS + 1)
-    axes.hist(p_fake[labels == FAKE], edges, color="C0", alpha=0.75, label="fakes")
-    axes.hist(p_fake[labels == REAL], edges, histtype="step", hatch="////", edgecolor="C1", linewidth=2, label="reals")
-    axes.axvline(1 - THRESHOLD, linestyle="--", color=axes.xaxis.label.get_color(), label="threshold 0.5")
-    axes.set(xlabel="P(fake)", ylabel="videos", title="Scores by class")
-    axes.yaxis.get_major_locator().set_params(integer=True)
-    axes.legend()
-
-
-def score_charts(labels, scores):
-    """Return (title, what it shows, function that draws it on axes) for labelled videos; curves only with both classes."""
-    p_fake, predicted = 1 - np.asarray(scores), (np.asarray(scores) >= THRESHOLD).astype(int)
-    charts = [("Scores by class", "How many real and fake videos got which P(fake).", histogram_on)]
-    if len(set(labels)) == 2:
-        charts += [
-            ("ROC curve", "How many fakes are found, and how many reals are called FAKE for it.", roc_on),
-            ("Precision and recall", "How many FAKE verdicts are right, by how many fakes are found.", precision_recall_on),
-            ("Calibration", "Of videos given this P(fake), the share that is fake (bars: 95 % intervals).", calibration_on),
-        ]  # fmt: skip
-    drawn = [(title, text, functools.partial(draw, labels=labels, p_fake=p_fake)) for title, text, draw in charts]
-    confusion = functools.partial(confusion_on, labels=labels, predicted=predicted, colour_bar=False)
-    return [*drawn, ("Confusion matrix", "Verdicts against the truth: count and share of the row.", confusion)]

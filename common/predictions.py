@@ -1,42 +1,42 @@
 """Scores per face: computing them, and the JSON Lines file that hands them on."""
 
-import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 
 from common.batches import keras_dataset
 from common.calibration import UNCHANGED, calibrate
-from common.constants import FAKE, SPLITS
+from common.constants import FAKE
 from common.model import load_keras
-from common.paths import SPLIT_TABLE
 from common.pixels import load_faces, read_image
 from common.quality import why_unusable
-from common.records import write_atomic
+from common.records import InputError, write_atomic
 from common.runner import progress
 
 FIELDS = (
     "video_id", "filename", "group", "split", "frame", "frame_s", "person", "file", "confidence", "face_px", "label", "score",
-    "frame_px", "video_frames", "brightness", "sharpness",
+    "frame_px", "video_frames", "brightness", "sharpness", "weights",
 )  # fmt: skip
+TEXTS = (
+    "video_id",
+    "filename",
+    "group",
+    "split",
+    "file",
+    "reason",
+    "self_blended",
+    "weights",
+)  # the kinds of a line's values
+COUNTS = ("frame", "person", "label", "video_frames")
+NUMBERS = ("frame_s", "confidence", "face_px", "score", "frame_px", "brightness", "sharpness")
+HIGHEST = {"label": 1, "score": 1}
+WEIGHTS_DIGITS = 8  # of the digest of the weights, which lines hold as `weights`
+LARGEST_NUMBER = 1e15  # so that nothing overflows that is computed from a number
 SELF_BLENDED = " (self-blended)"  # added to the names of a video whose faces are blended with themselves
 BATCH = 64  # faces that the network gets at once, while the next ones are decoded
 BATCH_PIXELS = 2**21  # of a batch at most: 25 MB, of which up to ten lie ready
-
-
-def read_split(split_dir):
-    """Return {split: rows of split.csv} with label as a number and `path` added."""
-    with open(split_dir / SPLIT_TABLE, encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    parts = {split: [] for split in SPLITS}
-    for row in rows:
-        row |= {"label": int(row["label"]), "path": split_dir / row["file"], "file": Path(row["file"]).name}
-        row |= {name: float(row[name]) for name in ("frame_s", "face_px", "confidence")}
-        row |= {name: int(row[name]) for name in ("frame", "person")}
-        row |= {name: int(row[name]) if row.get(name) else None for name in ("frame_px", "video_frames")}
-        parts[row["split"]].append(row)
-    return parts
 
 
 def score_faces(model, paths, input_size, stage, calibration=UNCHANGED, measures=None, read=read_image):
@@ -66,9 +66,60 @@ def score_faces(model, paths, input_size, stage, calibration=UNCHANGED, measures
     return [None if path in unreadable else score for path, score in zip(paths, scores, strict=True)]
 
 
-def write_predictions(path, lines):
-    """Write one JSON object per line, in one step."""
+def write_predictions(path, lines, weights_digest=None):
+    """Write one JSON object per line, in one step; each says by the digest, if given, which weights made it."""
+    if weights_digest:
+        lines = [{**line, "weights": weights_digest[:WEIGHTS_DIGITS]} for line in lines]
     write_atomic(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+
+
+def check_file_name(name):
+    """Raise ValueError unless a text can be the name of something directly in the folder where it is looked for."""
+    if Path(name).name != name or name in ("", "..") or "\0" in name:
+        raise ValueError("a name leaves its folder")
+    os.fsencode(name)  # raises UnicodeEncodeError for what no file name can hold
+
+
+def parse_line(text):
+    """Return a line of predictions, None for what it lacks of FIELDS; raises ValueError (or RecursionError) if it is none."""
+    line = json.loads(text)
+    if not isinstance(line, dict):
+        raise ValueError("is no object")
+    line = dict.fromkeys(FIELDS) | line
+    for names, kind in ((TEXTS, str), (COUNTS, int), (NUMBERS, (int, float))):
+        for name in names:
+            value = line.get(name)
+            if value is None:
+                continue
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise ValueError(f"{name} is of another kind")
+            if kind is not str and not 0 <= value <= HIGHEST.get(name, LARGEST_NUMBER):
+                raise ValueError(f"{name} is out of range")
+    check_file_name(line["video_id"] or "")
+    if line["file"] is not None:
+        check_file_name(line["file"])
+    return line
+
+
+def read_predictions(path, video_ids=None):
+    """Return (prediction lines, of these videos only if some are given; how many lines are none). Raises InputError.
+
+    Only a line feed ends a line: names may hold what Unicode also calls a line's end.
+    """
+    lines, broken = [], 0
+    try:
+        with open(path, "rb") as file:
+            for text in file:
+                try:
+                    line = parse_line(text) if text.strip() else None
+                except (ValueError, RecursionError):
+                    broken += 1
+                    continue
+                if line and (video_ids is None or line["video_id"] in video_ids):
+                    lines.append(line)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    return lines, broken
 
 
 def measured(rows, measures):

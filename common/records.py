@@ -5,8 +5,10 @@ import errno
 import io
 import json
 import os
+import secrets
 import shutil
-from contextlib import contextmanager
+import tempfile
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from common.paths import FAILED_TABLE, digest
@@ -36,8 +38,8 @@ def writing():
 
 
 def temporary_name(path):
-    """Return the hidden name beside `path` that this process writes to before the rename."""
-    return path.with_name(f".{path.name}.{os.getpid()}.partial")
+    """Return a hidden name beside `path` to write to before the rename; processes on other nodes may have this one's number."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
 
 
 def write_atomic(path, content):
@@ -53,6 +55,13 @@ def write_atomic(path, content):
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def check_writable(folder):
+    """Raise OutputError or InputError if nothing can be written into `folder`: now, not after hours of training."""
+    with writing():
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
 
 
 def write_json(path, value):
@@ -97,15 +106,18 @@ def new_directory(path):
     """Give an empty temporary folder that becomes `path` when the block ends without an error.
 
     What an earlier, killed run left beside it is put back or removed. An older `path` stays until the new one is complete.
+    Another process may do the same work (a node that was given up for lost still runs): their files never get mixed, because
+    each has a folder of its own, and who loses it fails.
     """
-    temporary, replaced = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.replaced")
+    attempts, replaced = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.replaced")
+    temporary = attempts / secrets.token_hex(4)
     with writing():
         path.parent.mkdir(parents=True, exist_ok=True)
         if replaced.exists() and not path.exists():  # killed between the two renames below
             os.rename(replaced, path)
-        for leftover in (temporary, replaced):
+        for leftover in (attempts, replaced):
             shutil.rmtree(leftover, ignore_errors=True)
-        temporary.mkdir()
+        temporary.mkdir(parents=True)
     try:
         with writing():
             yield temporary
@@ -118,6 +130,9 @@ def new_directory(path):
             os.rename(replaced, path)
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+    finally:
+        with suppress(OSError):  # not empty: another process is at it
+            attempts.rmdir()
 
 
 def source_stamp(path):

@@ -11,7 +11,7 @@ from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, TimeoutError, wait
 from itertools import chain
 
-from common.cli import say, usable_cpus
+from common.cli import on_spark, say, usable_cpus
 from common.records import InputError, OutputError, forget_failure, note_failure, write_failed_table
 
 PLAIN_LINE_EVERY_S = 60  # when the output is not a terminal
@@ -53,7 +53,7 @@ def _start_worker(initializer, initargs):
         setup_failure = f"cannot start a worker: {type(error).__name__}: {error}"
 
 
-def _do(function, task):
+def do_safely(function, task):
     """Run one task in a worker: whatever a library makes of a strange file costs that file only."""
     if setup_failure:
         raise OutputError(setup_failure)
@@ -65,36 +65,47 @@ def _do(function, task):
         raise InputError(f"{type(error).__name__}: {error}") from None
 
 
+def start_pool(workers, initializer, initargs):
+    """Return a pool of worker processes, which end with this one."""
+    from pebble import ProcessPool
+
+    context = multiprocessing.get_context("spawn")  # TensorFlow and threads do not survive a fork
+    return ProcessPool(
+        max_workers=workers, context=context, initializer=_start_worker, initargs=(initializer, initargs)
+    )
+
+
+def outcome_of(future, timeout_s):
+    """Return the result of a pool's task, or why there is none as InputError. Raises OutputError: nothing else would work."""
+    from pebble import ProcessExpired
+
+    try:
+        return future.result()
+    except InputError as error:
+        return error
+    except TimeoutError:
+        return InputError(f"took longer than {timeout_s:g} s (--timeout) and was stopped")
+    except ProcessExpired as error:
+        return InputError(f"the process that read it died (exit code {error.exitcode})")
+
+
 def run_in_workers(function, tasks, workers, timeout_s, initializer=None, initargs=()):
     """Yield (task, result or InputError) as they finish; `function` runs in worker processes.
 
     A worker that dies or takes longer than `timeout_s` costs its one task. OutputError is raised: nothing else would work.
     """
-    from pebble import ProcessExpired, ProcessPool
-
-    context = multiprocessing.get_context("spawn")  # TensorFlow and threads do not survive a fork
-    pool = ProcessPool(
-        max_workers=workers, context=context, initializer=_start_worker, initargs=(initializer, initargs)
-    )
+    pool = start_pool(workers, initializer, initargs)
     remaining, running = iter(tasks), {}
     try:
         while True:
             for task in remaining:
-                running[pool.schedule(_do, args=(function, task), timeout=timeout_s)] = task
+                running[pool.schedule(do_safely, args=(function, task), timeout=timeout_s)] = task
                 if len(running) >= 4 * workers:  # enough to keep them busy, without a million futures
                     break
             if not running:
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                task = running.pop(future)
-                try:
-                    yield task, future.result()
-                except InputError as error:
-                    yield task, error
-                except TimeoutError:
-                    yield task, InputError(f"took longer than {timeout_s:g} s (--timeout) and was stopped")
-                except ProcessExpired as error:
-                    yield task, InputError(f"the process that read it died (exit code {error.exitcode})")
+                yield running.pop(future), outcome_of(future, timeout_s)
     finally:
         pool.stop()
         pool.join()
@@ -120,8 +131,14 @@ def work_through(stage, function, jobs, args, data_dir, problems=(), initializer
             done.append((job, record))
         else:
             todo.append(job)
-    workers = min(workers or args.workers or len(usable_cpus()), len(todo)) or 1
-    results = run_in_workers(function, todo, workers, args.timeout, initializer, initargs)
+    if on_spark(args):
+        from common.spark import run_on_spark
+
+        name = f"{stage} of {len(todo)} videos"
+        results = run_on_spark(args.spark_master, name, function, todo, args.timeout, initializer, initargs)
+    else:
+        workers = min(workers or args.workers or len(usable_cpus()), len(todo)) or 1
+        results = run_in_workers(function, todo, workers, args.timeout, initializer, initargs)
     try:
         for path, reason in problems:
             note_failure(data_dir, stage, path, reason)

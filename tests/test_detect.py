@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from common.model import build_model, save_model
-from common.verdicts import suspicion
+from common.verdicts import read_verdicts, suspicion
+from tests.reports import video, write_run
 
 detect = importlib.import_module("detect")
 PHOTO = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
@@ -117,14 +118,14 @@ def test_everything_is_listed_once_most_suspicious_first(judged):
         f"Everything made on the way is in {place}\nOpen this page to see the faces: {place / 'report.html'}\n"
     )
     page = html.unescape((made / "report.html").read_text(encoding="utf-8"))
-    assert all(name in page for name in names) and page.count("data:image/webp") == 23
+    assert all(name in page for name in names) and page.count("data:image/webp") == 23 + 7, "and 7 maps"
 
 
 @pytest.mark.slow
 def test_errors_are_words_and_output_is_ours(judged):
     *_, done = judged
     assert "Traceback" not in done.stderr
-    starts = ("judging ", "00: ", "01a: ", "03a: ", "04: ", "05: ")
+    starts = ("judging ", "00: ", "01a: ", "03a: ", "03b: ", "04: ", "05: ")
     assert [line for line in done.stderr.splitlines() if not line.startswith(starts)] == []
 
 
@@ -154,7 +155,7 @@ def test_rerun_keeps_what_is_complete_and_a_removed_video_leaves(judged, weights
     assert run("..", *options) == 1
     out, err = capfd.readouterr()
     answer = json.loads(out)
-    assert set(answer) == {"weights", "warning", "folder", "report", "videos", "failed"}
+    assert set(answer) == {"weights", "warning", "folder", "report", "videos", "people", "failed"}
     assert {row["filename"] for row in answer["videos"]} == {
         "sub/it's two.MP4", "photo.JPG", "no face.png", "text.mp4", "empty.mov"
     }  # fmt: skip
@@ -167,8 +168,16 @@ def test_rerun_keeps_what_is_complete_and_a_removed_video_leaves(judged, weights
     assert rows["no face.png"]["score"] is None and rows["no face.png"]["verdict"] == "CANNOT JUDGE"
     assert rows["text.mp4"]["reason"].startswith("is not a readable video")
     assert "aggregate lowest-person" in err
-    kept = {path: facts for path, facts in frames.items() if path.parts[0] != "one"}
-    assert snapshot(made / "frames") == kept, "frames and faces were made once; those of a removed video are gone"
+    judged_ids = [row["video_id"] for row in answer["videos"] if row["score"] is not None]
+    assert [row["video_id"] for row in answer["people"]] == judged_ids, "one person each"
+
+    def without_maps(files):
+        kept = [path for path in files if path.parts[0] != "one" and "explained" not in path.parts]
+        return {path: files[path] for path in kept}
+
+    assert without_maps(snapshot(made / "frames")) == without_maps(frames), (
+        "frames and faces were made once; those of a removed video are gone"
+    )
 
 
 @pytest.mark.slow
@@ -252,11 +261,64 @@ def test_weights_for_marked_faces_are_refused_before_any_work(tmp_path, weights,
     assert not (tmp_path / "data").exists()
 
 
+def test_weights_without_a_rule_are_refused_before_any_work(tmp_path, weights, capsys):
+    shutil.copy(weights, tmp_path / "w.h5")
+    record = json.loads(weights.with_suffix(".json").read_text())
+    (tmp_path / "w.json").write_text(json.dumps(record | {"aggregation": None}))
+    assert run(PHOTO, "--data-dir", tmp_path / "data", "--weights", tmp_path / "w.h5", "--aggregate", "auto") == 2
+    error = capsys.readouterr().err
+    assert f"{tmp_path / 'w.json'} does not say how to aggregate" in error and error.count("\n") == 1
+    assert not (tmp_path / "data").exists()
+
+
 def test_options_are_checked_before_any_work(tmp_path, capsys):
     assert run(PHOTO, "--data-dir", tmp_path, "--aggregate", "median") == 2
     assert "median" in capsys.readouterr().err
     assert run(PHOTO, "--data-dir", tmp_path, "--workers", "0") == 2
     assert not (tmp_path / "detect").exists()
+
+
+def test_the_person_who_looks_least_real_is_named(tmp_path, weights, capsys, monkeypatch):
+    videos = [video("two.mp4", None, [[0.9, 0.9, 0.9], [0.2, 0.3, 0.4]]), video("one.mp4", None, [0.8])]
+
+    def run_steps(args, path, folder, weights):
+        write_run(folder, videos, people_table=True)
+        return 0, read_verdicts(folder)
+
+    monkeypatch.setattr(detect, "run_steps", run_steps)
+    assert run(PHOTO, "--data-dir", tmp_path, "--weights", weights) == 0
+    two, one = capsys.readouterr().out.splitlines()[1:3]
+    assert two.startswith("two.mp4 ") and two.endswith("  least real: person 1 (0.3000)") and one.endswith(" 1")
+    assert run(PHOTO, "--data-dir", tmp_path, "--weights", weights, "--json") == 0
+    people = json.loads(capsys.readouterr().out)["people"]
+    assert [(row["filename"], row["person"], row["verdict"]) for row in people] == [
+        ("two.mp4", 0, "REAL"), ("two.mp4", 1, "FAKE"), ("one.mp4", 0, "REAL")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("failure", [MemoryError("no memory"), SystemExit(2), 1])
+def test_maps_that_fail_cost_no_verdict(monkeypatch, capsys, failure):
+    def main(options):
+        if isinstance(failure, BaseException):
+            raise failure
+        return failure
+
+    monkeypatch.setattr(importlib.import_module("03b_explain"), "main", main)
+    assert detect.explain([]) == 0
+    assert ("no memory" in capsys.readouterr().err) == isinstance(failure, MemoryError)
+    monkeypatch.setattr(importlib.import_module("03b_explain"), "main", lambda options: sys.exit(130))
+    with pytest.raises(SystemExit):
+        detect.explain([])
+
+
+def test_ctrl_c_is_a_line_and_status_130(tmp_path, weights, capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(detect, "run_steps", interrupted)
+    assert run(PHOTO, "--data-dir", tmp_path, "--weights", weights) == 130
+    err = capsys.readouterr().err
+    assert err.endswith("interrupted\n") and "Traceback" not in err
 
 
 def test_working_folders_are_never_shared(tmp_path, monkeypatch):
@@ -302,8 +364,11 @@ def test_failure_is_told_from_a_judged_file_of_the_same_name(tmp_path):
     for folder in ("a", "b"):
         note_failure(tmp_path / "data", "00", tmp_path / "clips" / folder / "x.mp4", f"reason {folder}")
     note_failure(tmp_path / "data", "01a", tmp_path / "clips" / "data" / "x.mp4", "is in the table already")
-    failed = detect.failed_inputs(tmp_path / "data", tmp_path / "clips", [{"filename": "a/x.mp4"}])
-    assert failed == [{"filename": "b/x.mp4", "reason": "reason b"}]
+    (tmp_path / "elsewhere.mp4").write_bytes(b"x")
+    note_failure(tmp_path / "data", "00", tmp_path / "elsewhere.mp4", "of another folder")
+    verdicts = [{"filename": "a/x.mp4", "video_id": "a__x"}, {"filename": None, "video_id": "y"}]
+    failed = detect.failed_inputs(tmp_path / "data", tmp_path / "clips", tmp_path / "data" / "frames", verdicts)
+    assert failed == [{"stage": "00", "filename": "b/x.mp4", "reason": "reason b"}]
 
 
 @pytest.mark.parametrize(
@@ -315,7 +380,16 @@ def test_weights_no_better_than_chance_are_doubted(interval, warned):
     assert detect.doubt({}) is None
 
 
+def test_a_perfect_score_of_many_people_is_no_doubt():
+    auc = {"value": 1.0, "interval": None, "method": "exactly 0 or 1: no interval"}
+    assert detect.doubt({"metrics": {"val_faces": {"roc_auc": auc}}}) is None
+    assert "better than chance" in detect.doubt({"metrics": {"val_faces": {"roc_auc": auc | {"value": 0.0}}}})
+
+
 def test_weights_that_never_saw_a_deepfake_say_so():
     metrics = {"val_faces": {"roc_auc": {"value": 0.97, "interval": [0.95, 0.98]}}}
     assert "never from deepfakes" in detect.doubt({"metrics": metrics, "fakes": "self-blended faces"})
     assert detect.doubt({"metrics": metrics, "fakes": "fake videos"}) is None
+    metrics["val_faces"]["roc_auc"]["interval"] = None
+    both = detect.doubt({"metrics": metrics, "fakes": "self-blended faces"})
+    assert "never from deepfakes" in both and "too few people" in both

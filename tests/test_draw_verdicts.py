@@ -41,7 +41,7 @@ def test_picture_shows_the_faces_and_names_the_verdicts(run_dir):
     texts = [
         text.get_text() for text in tool.draw(videos, faces, run_dir / "train_sample_videos", "faces").axes[0].texts
     ]
-    assert {"a.mp4", "verdict FAKE, P(fake) 0.750", "truth FAKE", "verdict CANNOT JUDGE", "no face"} <= set(texts)
+    assert {"a.mp4", "verdict FAKE, P(fake) 0.750", "label FAKE", "verdict CANNOT JUDGE", "no face"} <= set(texts)
     assert texts.count("0.750") == 2, "each face has its P(fake)"
 
 

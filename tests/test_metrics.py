@@ -284,7 +284,9 @@ def test_perfect_score_is_not_given_an_interval_of_no_width(right, value):
     exact = binomtest(50 if right else 0, 50).proportion_ci(0.95, method="exact")
     assert result["accuracy"]["value"] == value
     assert result["accuracy"]["interval"] == pytest.approx([exact.low, exact.high])
-    assert result["roc_auc"] == {"value": value, "interval": None, "method": "too few to bound"}
+    assert result["roc_auc"] == {"value": value, "interval": None, "method": "exactly 0 or 1: no interval"}, (
+        "50 are not few"
+    )
     bounded = {"accuracy", "log_loss", "expected_calibration_error"} | (set() if right else {"average_precision"})
     assert {name for name in NAMES if result[name]["interval"]} == bounded
     assert all(result[name]["method"] == "bootstrap over groups" for name in ("log_loss", NAMES[-1]))
@@ -320,4 +322,6 @@ def test_nothing_to_describe():
 def test_format_metric():
     line = format_metric("roc_auc", {"value": 0.81234, "interval": [0.7, 0.9], "method": "x"})
     assert line.split() == ["roc", "auc", "0.812", "(95", "%", "interval", "0.700", "to", "0.900)"]
+    entry = {"value": 1.0, "interval": None, "method": "exactly 0 or 1: no interval"}
+    assert format_metric("roc_auc", entry).endswith("1.000  (exactly 0 or 1: no interval)")
     assert format_metric("roc_auc", {"value": 1.0, "interval": None}).endswith("1.000  (too few to bound)")

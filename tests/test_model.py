@@ -22,14 +22,12 @@ from common.model import (
     build_model,
     download_weights,
     find_starting_weights,
-    is_model_record,
     load_arrays,
     load_keras,
     load_model,
-    read_model_record,
-    record_path,
     save_model,
 )
+from common.model_record import is_model_record, read_model_record, record_path
 from common.paths import digest
 from common.pixels import normalise, to_square
 from common.records import InputError
@@ -95,6 +93,20 @@ def test_saved_weights_give_identical_predictions(network, saved):
     assert np.array_equal(scores(model), scores(network))
     assert record == {**RECORD, "class_names": ["fake", "real"], "weights_digest": digest(saved / "best_model.h5")}
     assert sorted(os.listdir(saved)) == ["best_model.h5", "best_model.json"]  # no temporary names left
+
+
+def test_the_same_weights_are_loaded_once_and_others_anew(saved, copied):
+    model, _ = load_model(saved / "best_model.h5")
+    assert load_model(saved / "best_model.h5")[0] is model
+    record = json.loads(record_path(copied).read_text())
+    record_path(copied).write_text(json.dumps(record | {"input_size": 2 * SIZE}))
+    larger, _ = load_model(copied)
+    assert larger is not model and larger.input_shape == (None, 2 * SIZE, 2 * SIZE, 3)
+    record_path(copied).write_text(json.dumps(record))
+    with h5py.File(copied, "r+") as file:
+        file.attrs["changed"] = 1
+    record_path(copied).write_text(json.dumps(record | {"weights_digest": digest(copied)}))
+    assert load_model(copied)[0].input_shape == (None, SIZE, SIZE, 3)
 
 
 def test_the_record_lies_beside_the_weights():

@@ -139,13 +139,13 @@ def test_shard_refuses(text):
 
 
 def test_positive_numbers():
-    assert cli.positive("3") == 3 and cli.positive_seconds("0.5") == 0.5
+    assert cli.positive("3") == 3 and cli.above_0("0.5") == 0.5
     for text in ("0", "-2"):
         with pytest.raises(argparse.ArgumentTypeError):
             cli.positive(text)
     for text in ("0", "-1", "nan", "inf"):
         with pytest.raises(argparse.ArgumentTypeError):
-            cli.positive_seconds(text)
+            cli.above_0(text)
 
 
 def test_usable_cpus_obeys_affinity():

@@ -33,7 +33,7 @@ def test_read_image_gives_none_for_what_is_no_picture(tmp_path):
     (tmp_path / "text.png").write_text("not a picture")
     write_picture(tmp_path / "whole.png", face_bgr(1, 5))
     (tmp_path / "header.png").write_bytes((tmp_path / "whole.png").read_bytes()[:20])
-    for name in ("empty.png", "text.png", "header.png", "missing.png", "."):
+    for name in ("empty.png", "text.png", "header.png", "missing.png", ".", "nul\0.png"):
         assert read_image(tmp_path / name) is None, name
 
 

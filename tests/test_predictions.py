@@ -10,16 +10,18 @@ import pytest
 from common import predictions
 from common.calibration import calibrate
 from common.constants import FAKE, REAL
+from common.dataset import read_split
 from common.pixels import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
 from common.predictions import (
     FIELDS,
     cannot_judge_line,
     prediction_line,
-    read_split,
+    read_predictions,
     score_faces,
     self_blended_row,
     write_predictions,
 )
+from common.records import InputError
 from tests.trees import write_pairs
 
 
@@ -90,7 +92,7 @@ def test_no_faces_have_no_scores():
 def test_lines_have_the_documented_fields():
     assert FIELDS == (
         "video_id", "filename", "group", "split", "frame", "frame_s", "person", "file", "confidence", "face_px", "label",
-        "score", "frame_px", "video_frames", "brightness", "sharpness",
+        "score", "frame_px", "video_frames", "brightness", "sharpness", "weights",
     )  # fmt: skip
     row = {"video_id": "x", "filename": "x.mp4", "group": "g", "split": "test", "label": 1, "path": "not handed on"}
     line = prediction_line({**row, "frame": 3}, 0.25)
@@ -124,6 +126,15 @@ def test_file_is_one_json_object_per_line(tmp_path):
     assert (tmp_path / "empty.json").read_bytes() == b""
 
 
+def test_lines_say_which_weights_made_them(tmp_path):
+    lines = [prediction_line({"video_id": "x", "file": "x.png"}, 0.25), cannot_judge_line({"video_id": "y"}, "no face")]
+    write_predictions(tmp_path / "p.json", lines, "0123456789abcdef")
+    found, _ = read_predictions(tmp_path / "p.json")
+    assert found == [{**line, "weights": "01234567"} for line in lines]
+    write_predictions(tmp_path / "p.json", lines)
+    assert [line["weights"] for line in read_predictions(tmp_path / "p.json")[0]] == [None, None]
+
+
 def test_read_split_gives_numbers_and_paths(tmp_path):
     write_pairs(tmp_path)
     assert importlib.import_module("02_prepare_dataset").main(["--data-dir", str(tmp_path)]) == 0
@@ -135,3 +146,46 @@ def test_read_split_gives_numbers_and_paths(tmp_path):
             assert row["label"] == int("real" in row["file"])
             assert type(row["frame"]) is int and type(row["person"]) is int and type(row["label"]) is int
             assert (row["frame_s"], row["face_px"], row["confidence"]) == (0.5 * row["frame"], 4.0, 0.99)
+
+
+FACE = {"video_id": "x", "file": "x-000-00.png", "frame": 0, "frame_s": 0.0, "person": 0, "label": 1, "score": 0.5}
+BROKEN = [
+    {"video_id": None}, {"video_id": ["x"]}, {"video_id": 1}, {"video_id": ""}, {"video_id": ".."}, {"video_id": "../x"},
+    {"file": 7}, {"file": "../../x.png"}, {"file": "/x.png"}, {"file": "a/b.png"}, {"file": "."}, {"file": "x\0.png"},
+    {"file": "\ud800.png"}, {"filename": {}}, {"group": 1}, {"split": 0}, {"reason": 4}, {"self_blended": True},
+    {"score": 1.1}, {"score": -0.1}, {"score": "high"}, {"score": True}, {"score": float("nan")}, {"score": float("inf")},
+    {"frame": float("inf")}, {"frame": 1.5}, {"frame": "0"}, {"frame": -1}, {"person": 10**400}, {"person": [0]},
+    {"frame_s": float("inf")}, {"frame_s": 10**400}, {"frame_s": -1}, {"frame_s": "0"}, {"label": 2}, {"label": False},
+    {"face_px": "large"}, {"brightness": [1]}, {"sharpness": float("nan")}, {"frame_px": {}}, {"video_frames": 0.5},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", BROKEN)
+def test_a_line_of_another_kind_is_passed_over_and_counted(tmp_path, change):
+    lines = [FACE, FACE | change, FACE | {"file": "x-001-00.png"}]
+    (tmp_path / "p.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found, broken = read_predictions(tmp_path / "p.json")
+    assert broken == 1 and [line["file"] for line in found] == ["x-000-00.png", "x-001-00.png"]
+
+
+@pytest.mark.parametrize(
+    "text", [b"{", b"[]", b"3", b"null", b"\xff\xfe", b"[" * 10**6, b'{"video_id": "\xff"}', b"{}"]
+)
+def test_what_is_no_object_is_passed_over_and_counted(tmp_path, text):
+    (tmp_path / "p.json").write_bytes(b"\n" + text + b"\r\n \n" + json.dumps(FACE).encode())
+    found, broken = read_predictions(tmp_path / "p.json")
+    assert broken == 1 and found == [dict.fromkeys(FIELDS) | FACE]
+
+
+def test_lines_are_read_as_they_were_written_and_only_a_line_feed_ends_one(tmp_path):
+    rows = [
+        {"video_id": "Zoe\u2028\x85x\x0b", "filename": "\x1c.mp4", "file": "a.png"},
+        {"video_id": "b"},
+        {"video_id": "\udcff"},
+    ]
+    lines = [prediction_line(row, 0.25) for row in rows] + [cannot_judge_line({"video_id": "c"}, "no face")]
+    write_predictions(tmp_path / "p.json", lines)
+    assert read_predictions(tmp_path / "p.json") == (lines, 0)
+    assert read_predictions(tmp_path / "p.json", {"b", "c"}) == ([lines[1], lines[3]], 0)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_predictions(tmp_path / "none.json")

@@ -69,7 +69,7 @@ def test_new_directory_appears_when_complete(tmp_path):
     target = tmp_path / "deep" / "x"
     with new_directory(target) as folder:
         (folder / "a").write_text("1")
-        assert not target.exists() and folder.name.startswith(".") and folder.parent == target.parent
+        assert not target.exists() and folder.parent.name.startswith(".") and folder.parent.parent == target.parent
     assert [path.name for path in target.iterdir()] == ["a"]
     with new_directory(target) as folder:
         (folder / "b").write_text("2")
@@ -102,6 +102,23 @@ def test_new_directory_removes_what_a_killed_run_left_and_nothing_of_its_neighbo
     with new_directory(tmp_path / "x") as folder:
         assert list(folder.iterdir()) == []
     assert sorted(path.name for path in tmp_path.iterdir()) == [".x.1.partial", ".y.partial", "x", "x.1"]
+
+
+def test_two_processes_at_the_same_folder_never_mix_their_files(tmp_path):
+    """A node that was given up for lost goes on while another does its work: one of them fails, what is there is whole."""
+    target = tmp_path / "x"
+    with pytest.raises((InputError, OutputError)), new_directory(target) as lost:
+        (lost / "a").write_text("lost")
+        with new_directory(target) as folder:
+            for name in "ab":
+                (folder / name).write_text("whole")
+        (lost / "b").write_text("lost")
+    assert {path.name: path.read_text() for path in target.iterdir()} == {"a": "whole", "b": "whole"}
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_temporary_names_differ_within_one_process(tmp_path):
+    assert len({records.temporary_name(tmp_path / "x") for _ in range(9)}) == 9
 
 
 def test_new_directory_puts_back_the_old_folder_of_a_run_killed_between_its_renames(tmp_path):
@@ -173,7 +190,7 @@ def test_new_directory_puts_the_old_folder_back_when_the_rename_fails(tmp_path, 
     rename = os.rename
 
     def fail_for_new(source, destination):
-        if str(source).endswith(".partial"):
+        if ".partial" in str(source):
             raise OSError(errno.ENOSPC, "No space left on device")
         rename(source, destination)
 

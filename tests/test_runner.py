@@ -148,7 +148,7 @@ def through(folder, problems=(), force=False, **content):
     for name, text in sorted(content.items()):
         (folder / name).write_text(text)
         jobs.append(Job(folder / name))
-    args = Namespace(workers=1, timeout=60, force=force)
+    args = Namespace(workers=1, timeout=60, force=force, spark_master=None)
     return runner.work_through("00", work, jobs, args, folder / "data", problems)
 
 

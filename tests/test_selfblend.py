@@ -14,9 +14,9 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold, cross_val_predict
 
 from common import batches, selfblend
+from common.arguments import share
 from common.augment import STEPS
 from common.batches import Part, augmented_batches, blended_pairs
-from common.cli import share
 from common.constants import FAKE, REAL
 from common.pixels import normalise
 from common.selfblend import (

@@ -13,12 +13,11 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from common.batches import load_part
-from common.cli import add_path, add_seed, make_parser, positive, require, stop
+from common.cli import add_path, add_seed, make_parser, positive, stops_in_words
 from common.constants import DEFAULT_INPUT_SIZE, REAL
-from common.paths import SPLIT_TABLE, locate
+from common.dataset import read_dataset
+from common.paths import locate
 from common.plots import new_figure, save_figure
-from common.predictions import read_split
-from common.records import InputError, OutputError
 from common.selfblend import self_blend
 
 NAMES = ("real, as it\nenters the blend", "share of the\nchanged copy", "self-blended,\ncounts as fake")
@@ -60,20 +59,16 @@ def build_parser():
     return parser
 
 
+@stops_in_words
 def main(argv=None):
     args = build_parser().parse_args(argv)
-    split_dir = locate(args, "split_dir")
-    require(split_dir / SPLIT_TABLE, "it would list the faces", "02_prepare_dataset.py")
-    rows = first_real_faces(read_split(split_dir)["train"], args.count)
-    try:
-        part = load_part(rows, DEFAULT_INPUT_SIZE, None)
-        triples = []
-        for number, (face_rgb, landmarks) in enumerate(zip(part.faces_rgb, part.landmarks, strict=True)):
-            real, fake, mask = self_blend(face_rgb, landmarks, np.random.default_rng((args.seed, number)))
-            triples.append((real, mask, fake))
-        save_figure(draw(triples), Path(args.out))
-    except (InputError, OutputError) as error:
-        stop(str(error))
+    _, parts = read_dataset(locate(args, "split_dir"))
+    part = load_part(first_real_faces(parts["train"], args.count), DEFAULT_INPUT_SIZE, None)
+    triples = []
+    for number, (face_rgb, landmarks) in enumerate(zip(part.faces_rgb, part.landmarks, strict=True)):
+        real, fake, mask = self_blend(face_rgb, landmarks, np.random.default_rng((args.seed, number)))
+        triples.append((real, mask, fake))
+    save_figure(draw(triples), Path(args.out))
     return 0
 
 

@@ -5,19 +5,18 @@ Writes  the PNG given as --out
 Rerun   draws it again
 """
 
-import csv
-import json
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from common.cli import add_frames_dir, add_path, make_parser, positive, require, stop
-from common.constants import CANNOT_JUDGE, FACE_KINDS, FRAMES_PER_VIDEO
-from common.paths import data_root, frames_dir_of, locate
+from common.cli import add_frames_dir, add_path, make_parser, positive, require, say, stops_in_words
+from common.constants import CANNOT_JUDGE, CLASS_NAMES, FACE_KINDS, FRAMES_PER_VIDEO
+from common.paths import VERDICTS_TABLE, data_root, frames_dir_of, locate
 from common.pixels import read_image
 from common.plots import BLUE, ORANGE, new_figure, save_figure
-from common.records import InputError, OutputError
+from common.predictions import read_predictions
+from common.verdicts import VERDICTS_COLUMNS, read_table
 
 ROW_HEIGHT_IN, WIDTH_IN, NAME_WIDTH = 0.95, 11.5, 4.2  # NAME_WIDTH in face widths
 FACE_HEIGHT = 1.2  # a crop's usual height over its width
@@ -25,29 +24,28 @@ FACE_HEIGHT = 1.2  # a crop's usual height over its width
 
 def read_rows(data_dir, predictions):
     """Return (rows of video_preds.csv, {video_id: its scored faces in time order})."""
-    with (data_dir / "video_preds.csv").open(encoding="utf-8", newline="") as file:
-        videos = list(csv.DictReader(file))
-    faces = {}
-    for line in predictions.read_text(encoding="utf-8").splitlines():
-        face = json.loads(line)
-        if face["score"] is not None:
-            faces.setdefault(face["video_id"], []).append(face)
-    return videos, faces
+    faces, (lines, broken) = {}, read_predictions(predictions)
+    if broken:
+        say(f"{predictions}: {broken} lines are no predictions")
+    for line in lines:
+        if line["score"] is not None and line["file"]:
+            faces.setdefault(line["video_id"], []).append(line)
+    return read_table(data_dir / VERDICTS_TABLE, VERDICTS_COLUMNS), faces
 
 
 def draw(videos, faces, frames_dir, face_kind):
-    """Return a figure with one row per video: name, truth, verdict, and its first faces, each above its P(fake)."""
+    """Return a figure with one row per video: name, label, verdict, and its first faces, each above its P(fake)."""
     figure, axes = new_figure(WIDTH_IN, 0.5 + ROW_HEIGHT_IN * len(videos))
     for row, video in enumerate(videos):
         top = row * (FACE_HEIGHT + 0.5)
-        truth = {"1": "REAL", "0": "FAKE"}.get(video["label"], "unknown")
+        label = "unknown" if video["label"] is None else CLASS_NAMES[video["label"]].upper()
         colour = {"REAL": BLUE, "FAKE": ORANGE}.get(video["verdict"], "0.3")
-        p_fake = f", P(fake) {float(video['p_fake']):.3f}" if video["p_fake"] else ""
+        p_fake = "" if video["p_fake"] is None else f", P(fake) {video['p_fake']:.3f}"
         axes.text(0, top + 0.35, video["filename"], fontsize=9, va="center")
         axes.text(
             0, top + 0.70, f"verdict {video['verdict']}{p_fake}", fontsize=9, va="center", color=colour, weight="bold"
         )
-        axes.text(0, top + 1.05, f"truth {truth}", fontsize=9, va="center", color="0.3")
+        axes.text(0, top + 1.05, f"label {label}", fontsize=9, va="center", color="0.3")
         if video["verdict"] == CANNOT_JUDGE:
             axes.text(NAME_WIDTH, top + 0.6, video["reason"], fontsize=9, va="center")
         for place, face in enumerate(faces.get(video["video_id"], [])[:FRAMES_PER_VIDEO]):
@@ -75,14 +73,12 @@ def build_parser():
     return parser
 
 
+@stops_in_words
 def main(argv=None):
     args = build_parser().parse_args(argv)
-    require(data_root(args) / "video_preds.csv", "it would hold the verdicts", "04_mapreduce_video_preds.py")
+    require(data_root(args) / VERDICTS_TABLE, "it would hold the verdicts", "04_mapreduce_video_preds.py")
     videos, faces = read_rows(data_root(args), locate(args, "predictions"))
-    try:
-        save_figure(draw(videos[-args.videos :], faces, frames_dir_of(args), args.faces), Path(args.out))
-    except (InputError, OutputError) as error:
-        stop(str(error))
+    save_figure(draw(videos[-args.videos :], faces, frames_dir_of(args), args.faces), Path(args.out))
     return 0
 
 

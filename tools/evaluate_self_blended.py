@@ -19,13 +19,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from common import degrade
 from common.batches import Part, blended_pairs, load_part, plain_batches
 from common.calibration import calibrate, read_parameters
-from common.cli import add_path, add_seed, make_parser, positive, require, stop
+from common.cli import add_path, add_seed, make_parser, positive, stops_in_words
 from common.constants import MARGIN, REAL
+from common.dataset import read_dataset
 from common.metrics import describe
 from common.model import BASE_WEIGHTS, load_model
-from common.paths import SPLIT_RECORD, SPLIT_TABLE, locate
-from common.predictions import BATCH, read_split
-from common.records import InputError, OutputError, read_json, write_json
+from common.paths import locate
+from common.predictions import BATCH
+from common.records import write_json
 
 LIGHT, DARK_NOISE_SIGMA = 0.25, 3.0  # factor on grey levels; grey levels of noise at that light
 MOTION_SHARE = 0.06  # of the crop's width: 8 px of 128
@@ -58,14 +59,24 @@ def degraded(part, step, seed):
     return Part(np.stack(faces_rgb), part.labels, part.landmarks)
 
 
-def measure(model, parameters, draws, groups, step, seed):
+def load_pairs(rows, args):
+    """Return (network, its record, [Part of pairs made of the real faces of `rows` with fresh seeds]). Raises InputError."""
+    model, record = load_model(args.weights)
+    part = load_part(rows, record["input_size"], None)
+    return model, record, [blended_pairs(part, (FRESH + number, args.seed)) for number in range(args.draws)]
+
+
+def score_pairs(model, calibration, draws, step, seed):
+    """Return (labels, scores, uint8 RGB faces) of all draws, each face after a degradation."""
+    parts = [degraded(part, step, seed + number) for number, part in enumerate(draws)]
+    found = [model.predict(plain_batches(part.faces_rgb, part.labels, BATCH), verbose=0)[:, 0] for part in parts]
+    labels, faces_rgb = (np.concatenate([getattr(part, name) for part in parts]) for name in ("labels", "faces_rgb"))
+    return labels, calibrate(np.concatenate(found), calibration), faces_rgb
+
+
+def measure(model, calibration, draws, groups, step, seed):
     """Return {"metrics", "mean_real_score"} of pairs after a degradation. `groups`: of each draw's real faces."""
-    labels, scores = [], []
-    for number, part in enumerate(draws):
-        part = degraded(part, step, seed + number)
-        found = model.predict(plain_batches(part.faces_rgb, part.labels, BATCH), verbose=0)[:, 0]
-        labels, scores = [*labels, *part.labels], [*scores, *calibrate(found, parameters)]
-    labels, scores = np.array(labels), np.array(scores)
+    labels, scores, _ = score_pairs(model, calibration, draws, step, seed)
     metrics = describe(labels, scores, np.tile(groups, 2 * len(draws)), seed)
     return {"metrics": metrics, "mean_real_score": float(scores[labels == REAL].mean())}
 
@@ -83,36 +94,26 @@ def build_parser():
     return parser
 
 
+@stops_in_words
 def main(argv=None):
     args = build_parser().parse_args(argv)
-    split_dir = locate(args, "split_dir")
-    require(split_dir / SPLIT_TABLE, "it would list the test faces", "02_prepare_dataset.py")
-    dataset = read_json(split_dir / SPLIT_RECORD)
-    if dataset is None:
-        stop(f"{split_dir / SPLIT_RECORD} is missing or broken; run 02_prepare_dataset.py --force")
-    rows = [row for row in read_split(split_dir)[args.split] if row["label"] == REAL]
-    groups = [row["group"] for row in rows]
-    try:
-        model, record = load_model(args.weights)
-        parameters = read_parameters(record, "faces")
-        part = load_part(rows, record["input_size"], None)
-        draws = [blended_pairs(part, (FRESH + number, args.seed)) for number in range(args.draws)]
-        results = {}
-        same = record.get("data_digest") == dataset["digest"]
-        known = "the weights come from the training part" if same else "whether the weights have seen them is not known"
-        print(f"{len(rows)} faces of {len(set(groups))} groups, {args.draws} pairs each ({known}); score = P(real)")
-        print(f"{'degradation':36}{'ROC AUC':>8}  95 % interval    mean score of reals, change")
-        for name, step in DEGRADATIONS.items():
-            results[name] = measure(model, parameters, draws, groups, step, args.seed)
-            auc, mean = results[name]["metrics"]["roc_auc"], results[name]["mean_real_score"]
-            interval = "{:.3f} to {:.3f}".format(*auc["interval"]) if auc["interval"] else "too few to bound"
-            change = mean - results[AS_THEY_ARE]["mean_real_score"]
-            print(f"{name:36}{auc['value']:8.3f}  {interval}   {mean:.3f}  {change:+.3f}", flush=True)
-        if args.out:
-            settings = {"faces": len(rows), "groups": len(set(groups)), "draws": args.draws, "seed": args.seed}
-            write_json(Path(args.out), {**settings, "split": args.split, "results": results})
-    except (InputError, OutputError) as error:
-        stop(str(error))
+    dataset, parts = read_dataset(locate(args, "split_dir"))
+    rows = [row for row in parts[args.split] if row["label"] == REAL]
+    model, record, draws = load_pairs(rows, args)
+    calibration, groups = read_parameters(record, "faces"), [row["group"] for row in rows]
+    same, results = record.get("data_digest") == dataset["digest"], {}
+    known = "the weights come from the training part" if same else "whether the weights have seen them is not known"
+    print(f"{len(rows)} faces of {len(set(groups))} groups, {args.draws} pairs each ({known}); score = P(real)")
+    print(f"{'degradation':36}{'ROC AUC':>8}  95 % interval    mean score of reals, change")
+    for name, step in DEGRADATIONS.items():
+        results[name] = measure(model, calibration, draws, groups, step, args.seed)
+        auc, mean = results[name]["metrics"]["roc_auc"], results[name]["mean_real_score"]
+        interval = "{:.3f} to {:.3f}".format(*auc["interval"]) if auc["interval"] else auc["method"]
+        change = mean - results[AS_THEY_ARE]["mean_real_score"]
+        print(f"{name:36}{auc['value']:8.3f}  {interval}   {mean:.3f}  {change:+.3f}", flush=True)
+    if args.out:
+        settings = {"faces": len(rows), "groups": len(set(groups)), "draws": args.draws, "seed": args.seed}
+        write_json(Path(args.out), {**settings, "split": args.split, "results": results})
     return 0
 
 

@@ -15,12 +15,12 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from common.arguments import share
 from common.batches import load_part
-from common.cli import add_path, make_parser, positive, require, share, stop
+from common.cli import add_path, make_parser, positive, stops_in_words
 from common.constants import SPLITS
-from common.paths import SPLIT_TABLE, locate
-from common.predictions import read_split
-from common.records import InputError
+from common.dataset import read_dataset
+from common.paths import locate
 
 SIDE_PX = 32
 BLOCK = 256  # faces compared at once with all others: with 100,000 others about 400 MB
@@ -57,16 +57,12 @@ def build_parser():
     return parser
 
 
+@stops_in_words
 def main(argv=None):
     args = build_parser().parse_args(argv)
-    split_dir = locate(args, "split_dir")
-    require(split_dir / SPLIT_TABLE, "it would list the faces", "02_prepare_dataset.py")
-    parts = read_split(split_dir)
+    _, parts = read_dataset(locate(args, "split_dir"))
     rows = [row for split in SPLITS for row in parts[split]]
-    try:
-        part = load_part(rows, SIDE_PX, None)
-    except InputError as error:
-        stop(str(error))
+    part = load_part(rows, SIDE_PX, None)
     pairs = alike(part.faces_rgb, [row["split"] for row in rows], [row["group"] for row in rows], args.threshold)
     for correlation, first, second in pairs[: args.count]:
         print(f"{correlation:.3f}  {rows[first]['file']}  {rows[second]['file']}")

@@ -18,11 +18,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from common.cli import add_seed, make_parser, say, stop
+from common.cli import add_seed, make_parser, say, stop, stops_in_words
 from common.constants import DEFAULT_INPUT_SIZE
 from common.model import backbone_of, build_model, load_keras, save_model
 from common.pixels import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
-from common.records import InputError, OutputError, writing
 
 LITE0_MEAN, LITE0_STD = 127, 128  # grey levels: the pixels that Lite0 was trained on are (level - 127) / 128
 BLOCKS = ("1a", "2a", "2b", "3a", "3b", "4a", "4b", "4c", "5a", "5b", "5c", "6a", "6b", "6c", "6d", "7a")
@@ -80,6 +79,7 @@ def build_parser():
     return parser
 
 
+@stops_in_words
 def main(argv=None):
     args = build_parser().parse_args(argv)
     if Path(args.out).suffix != ".h5":
@@ -89,12 +89,8 @@ def main(argv=None):
     keras.utils.set_random_seed(args.seed)
     model = build_model("B0", DEFAULT_INPUT_SIZE)
     fill(backbone_of(model), arrays)
-    try:
-        record = {"backbone": "B0", "input_size": DEFAULT_INPUT_SIZE, "faces": "faces"}
-        with writing():
-            save_model(model, args.out, {**record, "source": "EfficientNet-Lite0, ImageNet; dense layers random"})
-    except (InputError, OutputError) as error:
-        stop(str(error))
+    record = {"backbone": "B0", "input_size": DEFAULT_INPUT_SIZE, "faces": "faces"}
+    save_model(model, args.out, {**record, "source": "EfficientNet-Lite0, ImageNet; dense layers random"})
     say(f"{args.out} written")
     return 0
 

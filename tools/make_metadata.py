@@ -17,10 +17,10 @@ from pathlib import Path, PurePosixPath
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from common.cli import make_parser, printable, say, stop
+from common.cli import make_parser, printable, say, stop, stops_in_words
 from common.groups import connected
 from common.paths import METADATA, digest, list_sources
-from common.records import InputError, OutputError, read_json, write_json
+from common.records import read_json, write_json
 
 RECORD = ".make_metadata.json"  # beside metadata.json: the digest of what was written
 FACEFORENSICS = re.compile(
@@ -98,6 +98,7 @@ def build_parser():
     return parser
 
 
+@stops_in_words
 def main(argv=None):
     args = build_parser().parse_args(argv)
     directory = Path(args.directory)
@@ -114,7 +115,7 @@ def main(argv=None):
             stop(f"{path} exists and is not as this script wrote it; --force replaces it")
         write_json(path, items)
         write_json(path.with_name(RECORD), {"layout": args.layout, "digest": digest(path)})
-    except (InputError, OutputError, OSError) as error:
+    except OSError as error:
         stop(str(error))
     labels = [item["label"] for item in items.values()]
     groups = len({item.get("group", name) for name, item in items.items()})

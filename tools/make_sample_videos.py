@@ -25,7 +25,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from common.cli import usable_cpus
+from common.cli import stops_in_words, usable_cpus
 from common.records import InputError, OutputError, write_atomic
 from common.runner import progress
 
@@ -539,6 +539,7 @@ def build_parser():
     return parser
 
 
+@stops_in_words
 def main(argv=None):
     parser = build_parser()
     args = parser.parse_args(argv)

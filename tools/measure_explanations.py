@@ -19,14 +19,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from common.batches import load_part
 from common.calibration import calibrate, read_parameters
-from common.cli import add_path, add_seed, make_parser, positive, require, stop
+from common.cli import add_path, add_seed, make_parser, positive, stops_in_words
 from common.constants import REAL, THRESHOLD
+from common.dataset import read_dataset
 from common.metrics import RESAMPLES
 from common.model import BASE_WEIGHTS, load_model
-from common.paths import SPLIT_TABLE, locate
+from common.paths import locate
 from common.pixels import normalise
-from common.predictions import read_split
-from common.records import InputError
 from common.selfblend import SMALLEST_DIFFERENCE, self_blend
 
 LAYER = importlib.import_module("03b_explain").LAYER
@@ -102,16 +101,13 @@ def build_parser():
     return parser
 
 
+@stops_in_words
 def main(argv=None):
     args = build_parser().parse_args(argv)
-    split_dir = locate(args, "split_dir")
-    require(split_dir / SPLIT_TABLE, "it would list the faces", "02_prepare_dataset.py")
-    rows = [row for row in read_split(split_dir)[args.split] if row["label"] == REAL]
-    try:
-        model, record = load_model(args.weights)
-        part, calibration = load_part(rows, record["input_size"], None), read_parameters(record, "faces")
-    except InputError as error:
-        stop(str(error))
+    _, parts = read_dataset(locate(args, "split_dir"))
+    rows = [row for row in parts[args.split] if row["label"] == REAL]
+    model, record = load_model(args.weights)
+    part, calibration = load_part(rows, record["input_size"], None), read_parameters(record, "faces")
     faces = np.tile(np.arange(len(rows)), args.draws)
     planted = [
         plant(part.faces_rgb[face], part.landmarks[face], np.random.default_rng((args.seed, number)))

@@ -16,17 +16,15 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from common import degrade
-from common.batches import blended_pairs, load_part, plain_batches
-from common.calibration import calibrate, read_parameters
-from common.cli import add_path, add_seed, make_parser, positive, require, stop
+from common.calibration import read_parameters
+from common.cli import add_path, add_seed, make_parser, positive, stops_in_words
 from common.constants import MARGIN, REAL
+from common.dataset import read_dataset
 from common.metrics import roc_auc
-from common.model import BASE_WEIGHTS, load_model
-from common.paths import SPLIT_TABLE, locate
-from common.predictions import BATCH, read_split
+from common.model import BASE_WEIGHTS
+from common.paths import locate
 from common.quality import measure
-from common.records import InputError
-from tools.evaluate_self_blended import FRESH, degraded
+from tools.evaluate_self_blended import load_pairs, score_pairs
 
 LIGHTS = (0.5, 0.25, 0.12, 0.09, 0.06, 0.04)  # factors on grey levels
 NOISE_SIGMAS = (0.0, 3.0)  # grey levels, after the light was taken away
@@ -63,29 +61,18 @@ def build_parser():
     return parser
 
 
+@stops_in_words
 def main(argv=None):
     args = build_parser().parse_args(argv)
-    split_dir = locate(args, "split_dir")
-    require(split_dir / SPLIT_TABLE, "it would list the test faces", "02_prepare_dataset.py")
-    rows = [row for row in read_split(split_dir)["test"] if row["label"] == REAL]
-    try:
-        model, record = load_model(args.weights)
-        parameters = read_parameters(record, "faces")
-        part = load_part(rows, record["input_size"], None)
-    except InputError as error:
-        stop(str(error))
-    draws = [blended_pairs(part, (FRESH + number, args.seed)) for number in range(args.draws)]
+    _, parts = read_dataset(locate(args, "split_dir"))
+    model, record, draws = load_pairs([row for row in parts["test"] if row["label"] == REAL], args)
+    calibration = read_parameters(record, "faces")
     print(f"{'damage':28}{'ROC AUC':>8}  brightness: median   sharpness: 1 %, median, 99 %")
     for name, step in damages().items():
-        labels, scores, measures = [], [], []
-        for number, draw in enumerate(draws):
-            damaged = degraded(draw, step, args.seed + number)
-            found = model.predict(plain_batches(damaged.faces_rgb, damaged.labels, BATCH), verbose=0)[:, 0]
-            labels, scores = [*labels, *damaged.labels], [*scores, *calibrate(found, parameters)]
-            measures += [measure(face_rgb[..., ::-1]) for face_rgb in damaged.faces_rgb]
-        brightness, sharpness = np.array(measures).T
+        labels, scores, faces_rgb = score_pairs(model, calibration, draws, step, args.seed)
+        brightness, sharpness = np.array([measure(face_rgb[..., ::-1]) for face_rgb in faces_rgb]).T
         low, median, high = np.percentile(sharpness, (1, 50, 99))
-        auc = roc_auc(np.array(labels), np.array(scores))
+        auc = roc_auc(labels, scores)
         print(f"{name:28}{auc:8.3f}{np.median(brightness):19.1f}{low:16.1f}{median:9.1f}{high:9.1f}", flush=True)
     return 0
 

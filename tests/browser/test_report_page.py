@@ -13,7 +13,7 @@ import matplotlib
 import numpy as np
 import pytest
 
-from common.records import write_csv
+from common.records import note_failure, write_csv, write_json
 from tests.reports import HOSTILE_NAME, LONG_NAME, video, write_run
 
 pytestmark = pytest.mark.browser
@@ -46,14 +46,15 @@ def report_path(tmp_path_factory):
         "metrics": {"test_faces": {"accuracy": ENTRY, "roc_auc": ENTRY}}, "calibration": {"fitted_on": "x" * 100},
     }  # fmt: skip
     write_run(data_dir, videos, crop=photo, metrics=metrics, record=record)
-    failed = [
-        {"stage": "00", "video": HOSTILE_NAME, "reason": "is empty"},
-        {"stage": "00", "video": LONG_NAME, "reason": "x" * 200},
-    ]
-    write_csv(data_dir / "failed.csv", ("stage", "video", "reason"), failed)
+    for name, reason in ((f"broken {HOSTILE_NAME}", "is empty"), (f"broken {LONG_NAME}", "x" * 200)):
+        path = data_dir / "train_sample_videos" / name
+        path.touch()
+        note_failure(data_dir, "00", path, reason)
     columns = ("kind", "strength", "faces", "videos", "roc_auc", "roc_auc_low", "roc_auc_high", "log_loss")
     row = dict(zip(columns, ("downscale", 4, 1200, 120, 0.71, 0.61, 0.81, 0.6), strict=True))
     write_csv(data_dir / "robustness.csv", columns, [row] * 3)
+    made_from = {"made_from": {"weights_digest": record["weights_digest"]}}
+    write_json(data_dir / "robustness_scores.json", made_from)
     cv2.imwrite(str(data_dir / "Robustness.png"), np.full((900, 1500, 3), 220, np.uint8))
     assert importlib.import_module("05_report").main(["--data-dir", str(data_dir)]) == 0
     return data_dir / "report.html"
@@ -158,7 +159,7 @@ def test_search_finds_parts_of_names_and_reasons_in_any_case(visit):
     assert len(shown_names(page)) == 34
 
 
-def test_filters_by_verdict_and_answer_combine(visit):
+def test_filters_by_verdict_and_outcome_combine(visit):
     page = visit()
     counts = {}
     for verdict in ("FAKE", "REAL", "CANNOT JUDGE"):
@@ -169,10 +170,10 @@ def test_filters_by_verdict_and_answer_combine(visit):
         assert f"{verdict} ({len(badges)})" in page.locator("#verdict").inner_text()
     assert sum(counts.values()) == 34 and counts["CANNOT JUDGE"] == 2
     page.select_option("#verdict", "FAKE")
-    for answer, label in (("right", "FAKE"), ("wrong", "REAL")):
-        page.select_option("#answer", answer)
+    for outcome, label in (("right", "FAKE"), ("wrong", "REAL")):
+        page.select_option("#outcome", outcome)
         cells = [cell.inner_text() for cell in page.locator("tbody.video:visible > tr:first-child td:last-child").all()]
-        assert cells and all(cell.split()[0] == label and cell.split()[-1] == answer for cell in cells)
+        assert cells and all(cell.split()[0] == label and cell.split()[-1] == outcome for cell in cells)
 
 
 def test_link_from_a_mistake_leads_to_its_open_row_past_the_filters(visit):
@@ -267,7 +268,7 @@ def test_keyboard_reaches_search_filters_and_faces(visit):
     for _ in range(5):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.id || document.activeElement.tagName"))
-    assert reached[:4] == ["verdict", "answer", "open", "SUMMARY"]
+    assert reached[:4] == ["verdict", "outcome", "open", "SUMMARY"]
     page.keyboard.press("Shift+Tab")
     page.keyboard.press("Enter")
     assert page.locator("tbody.video details[open]").count() == 1

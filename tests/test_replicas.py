@@ -1,0 +1,134 @@
+"""03 on several devices, here two logical CPUs: what is scaled, and that the training is the same."""
+
+import csv
+import importlib
+import json
+import math
+import os
+import subprocess
+import sys
+
+import pytest
+
+from common import devices
+from common.paths import REPOSITORY_DIR
+from common.records import read_json
+from tests.datasets import write_split_dataset
+
+train_cnn = importlib.import_module("03_train_cnn")
+# A small network in place of EfficientNet, which takes minutes to compile for two devices; without dropout, whose numbers differ
+# from device to device.
+TWO_CPUS = """
+import importlib, math, sys
+import tensorflow as tf
+from common import devices, model, training
+
+def small_network(backbone, input_size, weights=None):
+    keras, _ = model.load_keras()
+    inner = [keras.layers.Conv2D(8, 3, strides=2), keras.layers.BatchNormalization(momentum=0.5), keras.layers.ReLU()]
+    inputs = keras.Input((input_size, input_size, 3))
+    features = keras.layers.GlobalAveragePooling2D()(keras.Sequential([keras.Input((input_size, input_size, 3)), *inner])(inputs))
+    return keras.Model(inputs, keras.layers.Dense(1, activation="sigmoid", dtype="float32")(features))
+
+data_dir, replicas, *options = sys.argv[1:]
+model.build_model = training.build_model = small_network
+train_cnn = importlib.import_module("03_train_cnn")
+train_cnn.phases_of = lambda epochs, kind: ["head", "everything"]
+cpus = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+if replicas == "2":
+    def use_two(*arguments):
+        devices.use_devices(*arguments)
+        return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+    train_cnn.use_devices = use_two
+else:
+    training.HEAD_LEARNING_RATE *= math.sqrt(2)
+augmented_batches = training.augmented_batches
+
+def noted(*arguments):
+    print("alternate:", arguments[-1], file=sys.stderr)
+    return augmented_batches(*arguments)
+
+training.augmented_batches = noted
+sys.exit(train_cnn.main(["--data-dir", data_dir, "--input-size", "32", "--weights", "none", *options]))
+"""
+
+
+def train(data_dir, replicas, *options):
+    """Run 03 on one or two logical CPUs; return (history, record, what it said)."""
+    done = subprocess.run(
+        [sys.executable, "-c", TWO_CPUS, data_dir, str(replicas), *map(str, options)],
+        cwd=REPOSITORY_DIR, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(REPOSITORY_DIR)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    with open(data_dir / "tmp_checkpoint" / "history.csv", encoding="utf-8", newline="") as file:
+        history = [
+            {name: float(row[name]) for name in ("loss", "val_loss", "accuracy")} for row in csv.DictReader(file)
+        ]
+    return history, read_json(data_dir / "tmp_checkpoint" / "best_model.json"), done.stderr
+
+
+@pytest.mark.slow
+def test_two_devices_train_as_one_does(tmp_path):
+    for name in ("one", "two"):
+        write_split_dataset(tmp_path / name, faces={"train": 8, "val": 5, "test": 4})
+    two, record, said = train(tmp_path / "two", 2, "--batch-size", "4")
+    assert (record["replicas"], record["global_batch"]) == (2, 8)
+    assert record["learning_rate"] == pytest.approx(math.sqrt(2) * train_cnn.FROM_RANDOM_RATE)
+    assert "03: 2 steps an epoch of 8 faces, learning rate up to 0.0014" in said
+    one, _, said_by_one = train(tmp_path / "one", 1, "--batch-size", "8", "--learning-rate", record["learning_rate"])
+    assert "alternate: True" in said and "alternate: False" in said_by_one, "each device gets both classes"
+    assert two[0] == pytest.approx(one[0], rel=1e-4), (
+        "the inner layers are frozen: all that could differ is the averaging"
+    )
+    assert two[1] == pytest.approx(one[1], rel=0.1), "BatchNorm sees half of the faces"
+    scores = [
+        json.loads(line)["score"] for line in (tmp_path / "two" / "cnn_preds_values.json").read_text().splitlines()
+    ]
+    assert all(0 <= score <= 1 for score in scores if score is not None)
+
+
+def test_scaling_for_several_devices():
+    record = {"learning_rate": 3e-4}
+    devices.for_replicas(record, 32, 1)
+    assert record == {"learning_rate": 3e-4, "replicas": 1, "global_batch": 32}
+    devices.for_replicas(record, 32, 4)
+    assert record == {"learning_rate": 6e-4, "replicas": 4, "global_batch": 128}
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "limit", "precision", "policy", "used"),
+    [
+        ([], None, "auto", "float32", 0),
+        ([(8, 0)], None, "auto", "mixed_float16", 1),
+        ([(7, 0), (6, 1)], None, "auto", "float32", 2),
+        ([(7, 0), (6, 1)], 1, "auto", "mixed_float16", 1),
+        ([(9, 0)] * 3, 2, "float32", "float32", 2),
+        ([(6, 1)], None, "mixed", "mixed_float16", 1),
+    ],
+)
+def test_which_gpus_and_which_precision(monkeypatch, capabilities, limit, precision, policy, used):
+    """No GPU here: TensorFlow is told that there are some, and only asked what it was set to."""
+    import keras
+    import tensorflow as tf
+
+    visible, gpus = [], list(range(len(capabilities)))
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: gpus)
+    monkeypatch.setattr(tf.config, "set_visible_devices", lambda chosen, kind: visible.extend(chosen))
+    monkeypatch.setattr(tf.config.experimental, "set_memory_growth", lambda gpu, on: None)
+    details = {gpu: {"compute_capability": capabilities[gpu]} for gpu in gpus}
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", details.get)
+    monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda: "all that are visible")
+    try:
+        strategy = devices.use_devices(limit, precision, "03")
+        assert keras.mixed_precision.dtype_policy().name == policy
+    finally:
+        keras.mixed_precision.set_dtype_policy("float32")
+    assert visible == gpus[:used] and strategy == ("all that are visible" if used > 1 else None)
+
+
+def test_more_gpus_than_there_are(capsys):
+    with pytest.raises(SystemExit) as caught:
+        devices.use_devices(99, "auto", "03")
+    assert caught.value.code == 2 and "--gpus 99: TensorFlow sees " in capsys.readouterr().err
