@@ -5,10 +5,10 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 READY := .venv/.ready
 BROWSER_READY := .venv/.browser-ready
 export CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
-DEMO_ACTORS := 80
+DEMO_ACTORS := 160
 DEMO_SEED := 2020
-DEMO_EPOCHS := 6
-DEMO_INPUT_SIZE := 192
+DEMO_EPOCHS := 3
+DEMO_INPUT_SIZE := 224
 
 # A path may hold spaces, quotes and $(...): it reaches the scripts through the environment, never through this file's text.
 override VIDEOS := $(value VIDEOS)
@@ -49,7 +49,7 @@ demo: $(READY)
 	run 01a_crop_faces_mtcnn.py; \
 	run 01b_mark_landmarks.py; \
 	run 02_prepare_dataset.py; \
-	run 03_train_cnn.py --weights base --input-size $(DEMO_INPUT_SIZE) --epochs $(DEMO_EPOCHS); \
+	run 03_train_cnn.py --weights base --self-blend 0.5 --input-size $(DEMO_INPUT_SIZE) --epochs $(DEMO_EPOCHS) --keep last; \
 	run 03b_explain.py; \
 	run 03c_robustness.py; \
 	run 04_mapreduce_video_preds.py; \

@@ -24,7 +24,7 @@ from common.metrics import describe
 from common.paths import REPOSITORY_DIR, TEST_PREDICTIONS, VERDICTS_TABLE
 from common.records import InputError, OutputError, write_json
 
-ACTORS, EPOCHS, INPUT_SIZE = 80, 6, 192  # those of make demo
+ACTORS, EPOCHS, INPUT_SIZE = 160, 3, 224  # those of make demo, as is that the last epoch's weights are kept
 WAYS = {  # name: options of 03
     "base weights": ["--weights", "base"],
     "base weights, half self-blended": ["--weights", "base", "--self-blend", "0.5"],
@@ -62,7 +62,9 @@ def train_and_judge(data_dir, name, options, epochs):
     """Train in one way; return the rows of video_preds.csv that have a label and a score."""
     place = data_dir / name.replace(", ", "_").replace(" ", "_")
     output = ["--checkpoint-dir", place / "tmp_checkpoint", "--output-dir", place]
-    run(data_dir, "03_train_cnn.py", *output, "--epochs", epochs, "--input-size", INPUT_SIZE, *options)
+    run(
+        data_dir, "03_train_cnn.py", *output, "--epochs", epochs, "--keep", "last", "--input-size", INPUT_SIZE, *options
+    )
     run(data_dir, "04_mapreduce_video_preds.py", *output, "--predictions", place / TEST_PREDICTIONS)
     with open(place / VERDICTS_TABLE, encoding="utf-8", newline="") as file:
         return [row for row in csv.DictReader(file) if row["label"] and row["score"]]

@@ -18,13 +18,13 @@ LANDMARK_NAMES = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right") 
 PERSON_MIN_FRAMES = 3  # someone seen in fewer frames is a passer-by or a false alarm
 
 # What cannot be judged: where the base weights hardly tell a face from its blend. The figures are ROC AUC of 106 held-out
-# portraits, two pairs each, both halves damaged alike (tools/measure_limits.py; +-0.05). Undamaged: 0.95.
-# A face 48 px wide: 0.94, 40: 0.93, 32: 0.88, 24: 0.75, where the mean score of real and fake rises to 0.9.
+# portraits, two pairs each, both halves damaged alike (tools/measure_limits.py; +-0.05). Undamaged: 0.96.
+# A face 48 px wide: 0.93, 40: 0.90, 32: 0.84, 24: 0.79, 16: 0.74.
 MIN_FACE_PX = 40
-# Mean luma of the face, 0 to 255. 17: 0.84, 13: 0.78, 8.8: 0.61 to 0.69, 5.9: 0.53. Undamaged portraits have 70 to 190.
+# Mean luma of the face, 0 to 255. 17: 0.84, 13: 0.81, 8.8: 0.72 to 0.77, 5.9: 0.59 to 0.65. Undamaged portraits have 70 to 190.
 DARKEST_FACE = 9.0
-# Variance of the Laplacian (common/quality.py). 35 and more: 0.74 to 0.94, 7 to 35: 0.69 to 0.74, under 7: 0.65; a blur of 3 px
-# of 128: 0.70, 4: 0.67, 6: 0.64. All 1,061 undamaged portraits have more than 55, so smooth skin is far from the limit.
+# Variance of the Laplacian (common/quality.py). 66 and more: 0.90 to 0.95, 19 to 42: 0.69 to 0.84, 7 to 11: 0.67 to 0.71, 4: 0.64.
+# A blur of 3 px of 128: 0.71, 4: 0.67, 6: 0.64. All 1,061 undamaged portraits have more than 55: smooth skin is far from the limit.
 SOFTEST_FACE = 7.0
 SHARPNESS_SIDE_PX = 128
 # As many as make somebody more than a passer-by. A video of fewer frames needs all of them, a photo its one.

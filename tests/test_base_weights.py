@@ -17,7 +17,7 @@ from common.paths import REPOSITORY_DIR
 def test_they_are_small_and_belong_to_their_record():
     assert BASE_WEIGHTS.stat().st_size <= 20e6
     record = read_model_record(BASE_WEIGHTS)  # checks the digest
-    assert (record["backbone"], record["input_size"], record["faces"]) == ("B0", 128, "faces")
+    assert (record["backbone"], record["input_size"], record["faces"]) == ("B0", 224, "faces")
     assert record["weights_digest"] and record["fakes"] == SELF_BLENDED_FACES
     assert all(read_parameters(record, kind)["a"] > 0 for kind in ("faces", "videos"))
 
