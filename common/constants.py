@@ -24,7 +24,7 @@ MIN_FACE_PX = 40
 # Mean luma of the face, 0 to 255. 17: 0.84, 13: 0.81, 8.8: 0.72 to 0.77, 5.9: 0.59 to 0.65. Undamaged portraits have 70 to 190.
 DARKEST_FACE = 9.0
 # Variance of the Laplacian (common/quality.py). 66 and more: 0.90 to 0.95, 19 to 42: 0.69 to 0.84, 7 to 11: 0.67 to 0.71, 4:
-# 0.64. A blur of 3 px of 128: 0.71, 4: 0.67, 6: 0.64. All 1,061 undamaged portraits have over 55: smooth skin is far from the limit.
+# 0.64. Blurred by 3 px of 128: 0.71, 4: 0.67, 6: 0.64. All 1,061 undamaged portraits have over 55: smooth skin is far from it.
 SOFTEST_FACE = 7.0
 SHARPNESS_SIDE_PX = 128
 # As many as make somebody more than a passer-by. A video of fewer frames needs all of them, a photo its one.
