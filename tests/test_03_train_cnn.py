@@ -596,7 +596,7 @@ def test_training_and_03a_give_the_same_scores(trained, tmp_path):
     expected = {line["file"]: line["score"] for line in lines_of(data_dir / "cnn_preds_values.json")}
     found = {line["file"]: line["score"] for line in lines_of(tmp_path / "cnn_preds_values.json")}
     assert found.keys() == expected.keys()
-    assert np.ptp([score for score in found.values() if score is not None]) > 1e-3
+    assert np.ptp([score for score in found.values() if score is not None]) > 1e-4  # ten times the tolerance below
     for file, score in found.items():
         assert score == (None if expected[file] is None else pytest.approx(expected[file], abs=1e-5))
 
