@@ -8,7 +8,7 @@ export CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser ||
 DEMO_ACTORS := 160
 DEMO_SEED := 2020
 DEMO_EPOCHS := 3
-DEMO_INPUT_SIZE := 224
+DEMO_INPUT_SIZE := 192
 
 # A path may hold spaces, quotes and $(...): it reaches the scripts through the environment, never through this file's text.
 override VIDEOS := $(value VIDEOS)
