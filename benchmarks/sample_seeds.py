@@ -109,7 +109,7 @@ def print_table(results):
 
 def build_parser():
     parser = make_parser(__doc__)
-    parser.add_argument("--out", required=True, metavar="DIR", help="about 3 GB for three seeds")
+    parser.add_argument("--out", required=True, metavar="DIR", help="about 4 GB for three seeds")
     parser.add_argument("--seeds", type=seed, nargs="+", default=[1, 2, 3], metavar="N")
     parser.add_argument(
         "--actors", type=positive, default=ACTORS, metavar="N", help="people per seed (default: %(default)s)"
