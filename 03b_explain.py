@@ -7,7 +7,8 @@ Rerun   skips videos whose overlays are complete and of the same faces, scores a
 A map is HiResCAM (Draelos & Carin, 2020), which is Grad-CAM (Selvaraju et al., ICCV 2017) without averaging the gradient over
 the picture: activation times gradient of the logit of FAKE = 1 - P(real), added up over the channels; what speaks for REAL is
 left out. It is taken where the network still has a cell for every 16 x 16 px of its input. Its last layer has one for 32 x 32,
-and there Grad-CAM points to the altered half of a face much less often: see tools/measure_explanations.py.
+and for a network that sees faces at 128 px Grad-CAM there pointed to the altered half of a face much less often. At 224 px it
+does so at least as often: see tools/measure_explanations.py.
 """
 
 import sys
@@ -56,8 +57,9 @@ METHOD = "HiResCAM (Draelos & Carin, 2020) of the logit of FAKE = 1 - P(real)"
 LAYER = "block6a_expand_activation"  # the last one at a 16th of the input's size, in B0 to B7
 RECORD_OF = {"faces": FACES_RECORD, "marked_faces": MARKS_RECORD}
 BATCH, BATCH_PIXELS = 32, 2**19  # faces that the network gets at once, and pixels of them at most
-# In log-odds of FAKE, if the whole crop were like the place: three of four blends that the base weights call fake have a place as
-# strong, and a real face hardly ever has. Weaker places get weaker colours, so that a face without any stays grey.
+# In log-odds of FAKE, if the whole crop were like the place: three of four blends that earlier base weights (128 px) called fake
+# had a place as strong, and a real face hardly ever. Not measured again at 224 px, where strong fakes are coloured all over.
+# Weaker places get weaker colours, so that a face without any stays grey.
 FULL_COLOUR = 25
 VISIBLE, OPAQUE = 0.2, 0.6  # of full colour: grey below, no more of the face to be seen through it above
 MAX_OPACITY = 0.65
