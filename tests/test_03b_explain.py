@@ -109,7 +109,8 @@ def test_a_blend_in_one_half_of_the_face_lights_up_that_half(sample_dir, tmp_pat
     assert len(part.labels) >= 40
     rng = np.random.default_rng(3)
     planted = [tool.plant(face, marks, rng) for face, marks in zip(part.faces_rgb, part.landmarks, strict=True)]
-    found, _ = tool.measure(explain.build_explainer(model), np.stack([x for x, _ in planted]), [x for _, x in planted])
+    explainer = explain.build_explainer(model, explain.layer_for(record["input_size"]))
+    found, _ = tool.measure(explainer, np.stack([x for x, _ in planted]), [x for _, x in planted])
     assert binomtest(int(found.sum()), len(found), 0.5, alternative="greater").pvalue < 1e-4, found.mean()
 
 
@@ -126,29 +127,32 @@ def test_a_blend_is_planted_in_one_half_only():
     assert set(sides) == {True, False}
 
 
-def test_maps_are_the_gradient_times_activation_of_the_whole_network(loaded):
+@pytest.mark.parametrize(("layer", "cells"), [(explain.LAST_LAYER, 1), (explain.FINER_LAYER, 2)])
+def test_maps_are_the_gradient_times_activation_of_the_whole_network(loaded, layer, cells):
     """Computed here through the whole network from its score, without cutting it in two."""
     import tensorflow as tf
 
     model, keras = loaded[0], load_keras()[0]
     faces = normalise(np.stack([to_square(face_bgr(label, number), 32) for label in (REAL, FAKE) for number in (1, 2)]))
     network = backbone_of(model)
-    both = keras.Model(network.inputs, [network.get_layer(explain.LAYER).output, network.output])
+    both = keras.Model(network.inputs, [network.get_layer(layer).output, network.output])
     with tf.GradientTape() as tape:
         activation, features = both(faces, training=False)
-        for layer in model.layers[2:]:
-            features = layer(features, training=False)
+        for dense in model.layers[2:]:
+            features = dense(features, training=False)
         loss = -tf.math.log(features / (1 - features))
     product = (tape.gradient(loss, activation) * activation).numpy().sum(axis=-1)
-    heat, scores = explain.build_explainer(model)(faces)
-    assert heat.shape == (4, 2, 2) and heat.max() > 0  # 32 px / 16
+    heat, scores = explain.build_explainer(model, layer)(faces)
+    assert heat.shape == (4, cells, cells) and heat.max() > 0
     np.testing.assert_allclose(heat, np.maximum(product, 0), atol=1e-4 * np.abs(product).max())
     np.testing.assert_allclose(scores, model(faces, training=False)[:, 0], atol=1e-5)
 
 
-def test_the_layer_is_at_a_sixteenth_of_the_size_in_other_backbones_too():
+def test_small_faces_get_smaller_cells_in_other_backbones_too():
+    assert [explain.layer_for(px) for px in (128, 192, 224)] == [explain.FINER_LAYER, *[explain.LAST_LAYER] * 2]
     network = load_keras()[1].EfficientNetB4(weights=None, include_top=False, input_shape=(64, 64, 3))
-    assert network.get_layer(explain.LAYER).output.shape[1:3] == (4, 4)
+    assert network.get_layer(explain.FINER_LAYER).output.shape[1:3] == (4, 4)
+    assert network.get_layer(explain.LAST_LAYER).output.shape[1:3] == (2, 2)
 
 
 def test_overlay_colours_the_hot_place_and_leaves_the_rest_grey():
@@ -342,5 +346,5 @@ def test_squares_are_what_the_predictions_were_made_of(data_dir, loaded):
     """The crops go the same way to the network as in 03a, so that the scores agree."""
     line = lines_of(data_dir)[0]
     crop = read_image(data_dir / "train_sample_videos" / line["video_id"] / "faces" / line["file"])
-    _, scores = explain.build_explainer(loaded[0])(normalise(to_square(crop, 32)[None]))
+    _, scores = explain.build_explainer(loaded[0], explain.FINER_LAYER)(normalise(to_square(crop, 32)[None]))
     assert scores[0] == pytest.approx(line["score"], abs=1e-5)

@@ -28,12 +28,11 @@ from common.paths import locate
 from common.pixels import normalise
 from common.selfblend import SMALLEST_DIFFERENCE, self_blend
 
-LAYER = importlib.import_module("03b_explain").LAYER
+explain = importlib.import_module("03b_explain")
 WAYS = {  # (layer, whether the gradient is averaged)
-    "Grad-CAM, last layer": ("top_activation", True),
-    "Grad-CAM, layer of 03b": (LAYER, True),
-    "HiResCAM, block 6d": ("block6d_add", False),
-    "HiResCAM, layer of 03b": (LAYER, False),
+    "last layer": (explain.LAST_LAYER, False),  # HiResCAM and Grad-CAM are the same there
+    "finer layer, HiResCAM": (explain.FINER_LAYER, False),
+    "finer layer, Grad-CAM": (explain.FINER_LAYER, True),
 }
 SEAM = 0.02  # of the picture's size: how softly the blend ends at the middle of the face
 BATCH = 32
@@ -68,11 +67,11 @@ def finds_half(heat, inside):
     return bool(heat[inside].mean() > heat[~inside].mean())
 
 
-def measure(explain, faces_rgb, insides):
+def measure(explainer, faces_rgb, insides):
     """Return (whether each map finds its half (n,), the network's own scores (n,))."""
     found, scores = [], []
     for start in range(0, len(faces_rgb), BATCH):
-        heats, some = explain(normalise(faces_rgb[start : start + BATCH]))
+        heats, some = explainer(normalise(faces_rgb[start : start + BATCH]))
         found += [finds_half(heat, inside) for heat, inside in zip(heats, insides[start : start + BATCH], strict=True)]
         scores.append(some)
     return np.array(found), np.concatenate(scores)
@@ -119,8 +118,7 @@ def main(argv=None):
     )
     print(f"{'way':26}{'all':26}{'those called FAKE':26}")
     for name, (layer, average) in WAYS.items():
-        explain = importlib.import_module("03b_explain").build_explainer(model, layer, average)
-        found, scores = measure(explain, faces_rgb, insides)
+        found, scores = measure(explain.build_explainer(model, layer, average), faces_rgb, insides)
         fake = calibrate(scores, calibration) < THRESHOLD
         print(
             f"{name:26}{rate(found, faces, args.seed):26}{rate(found[fake], faces[fake], args.seed):26}{fake.sum()}",
