@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from common.cli import add_frames_dir, add_path, add_work_options, make_parser, positive, require_videos_dir, stop
+from common.cli import add_frames_dir, add_path, add_work_options, make_parser, positive, require_videos_dir, say, stop
 from common.constants import FRAMES_PER_VIDEO, MAX_PHOTO_PIXELS, MAX_SIDE_PX
 from common.paths import FRAMES_RECORD, Source, data_root, frames_dir_of, list_frame_dirs, list_sources, share_of
 from common.records import InputError, is_our_folder, new_directory, read_json, source_stamp, write_json
-from common.runner import work_through
+from common.runner import LISTED_MESSAGES, work_through
 from common.video import check_size, decode, demux, open_video, to_picture
 
 STAGE = "00"
@@ -151,7 +151,7 @@ def read_video(path, count, max_side):
     if len(frames) < min(count, expected):
         frames, times_s, total = read_in_order(path, count, expected)
         if total < expected:
-            warnings.append(f"only {total} of {expected} frames are readable")
+            warnings.append(f"can be read only in part: {total} of {expected} frames")
     if not frames:
         raise InputError("has no readable frame")
     length_s = max(total / fps if fps else 0.0, times_s[-1])
@@ -280,7 +280,11 @@ def build_parser():
 def main(argv=None):
     args = build_parser().parse_args(argv)
     videos_dir, frames_dir, data_dir = require_videos_dir(args), frames_dir_of(args), data_root(args)
-    sources, problems = list_sources(videos_dir, data_dir)
+    sources, problems, others = list_sources(videos_dir, data_dir)
+    if others and args.shard[0] == 1:
+        names = ", ".join(path.relative_to(videos_dir).as_posix() for path in others[:LISTED_MESSAGES])
+        more = f" and {len(others) - LISTED_MESSAGES} more" if len(others) > LISTED_MESSAGES else ""
+        say(f"{STAGE}: left out, by their names no videos or photos: {names}{more}")
     if not sources and not problems:
         stop(f"{videos_dir} holds no videos or photos")
     if args.prune and frames_dir.is_dir():

@@ -30,7 +30,7 @@ from common.aggregation import CRITERION, choose_aggregate
 from common.arguments import above_0, share
 from common.batches import blended_pairs, load_part, plain_batches, without_fakes
 from common.calibration import calibrate, check_calibration, in_words, make_calibration
-from common.cli import add_path, add_seed, make_parser, positive, say, stop, stops_in_words
+from common.cli import INTERRUPTED, add_path, add_seed, make_parser, positive, say, stops_in_words
 from common.constants import BACKBONES, DEFAULT_INPUT_SIZE, FAKE, REAL, SELF_BLENDED_FACES, THRESHOLD
 from common.dataset import REDO_DATASET, read_dataset
 from common.devices import for_replicas, use_devices
@@ -288,7 +288,8 @@ def main(argv=None):
         with writing():
             state_path.unlink(missing_ok=True)
     except KeyboardInterrupt:
-        stop("interrupted; run it again to go on after the last finished epoch")
+        say("interrupted; run it again to go on after the last finished epoch")
+        return INTERRUPTED
     say(f"{STAGE}: calibration: {in_words(results['calibration'])}")
     choice = results["aggregation_choice"]["note"] or CRITERION
     say(f"{STAGE}: aggregation for 04 --aggregate auto: {results['aggregation']} ({choice})")

@@ -5,15 +5,18 @@ Writes  detect/<name>-<hash of the path>/ below the data root; nothing beside yo
 Rerun   goes on with what is complete
 
 Prints a table, most suspicious first: verdict, P(fake), faces, people, and why a video cannot be judged, or who of several
-people looks least real (numbered from the left, from 0); then the path of report.html, which shows the faces and where the
-network looked. REAL when the score P(real) = 1 - P(fake) is at least 0.5; a score is an indication, no proof. --json prints the
-same for programs. Exit status: 0 everything was judged; 1 something could not be; 2 could not run.
+people looks least real (numbered from the left, from 0), and what of it is damaged; then the path of report.html, which shows
+the faces and where the network looked. REAL when the score P(real) = 1 - P(fake) is at least 0.5; a score is an indication, no
+proof. --json prints the same for programs: "videos" has every input, "failed" repeats those that never came to step 04. Exit
+status: 0 everything was judged; 1 something could not be; 2 could not run; 130 interrupted.
 """
 
 import importlib
 import json
 import os
+import shutil
 import sys
+import textwrap
 import unicodedata
 from pathlib import Path
 
@@ -23,11 +26,13 @@ from common.constants import CANNOT_JUDGE
 from common.model import BASE_WEIGHTS
 from common.model_facts import doubt, read_model_facts
 from common.model_record import check_faces, read_model_record, record_path
-from common.paths import BEST_MODEL, DEFAULT_NAMES, REPORT, data_root, digest, list_frame_dirs
-from common.verdicts import failed_inputs, note_of, read_people, read_verdicts
+from common.paths import BEST_MODEL, DEFAULT_NAMES, FRAMES_RECORD, REPORT, data_root, digest, list_frame_dirs
+from common.records import read_json
+from common.verdicts import VERDICTS_COLUMNS, failed_inputs, note_of, read_people, read_verdicts
 
 COLUMNS = ("video", "verdict", "P(fake)", "faces", "people", "reason")
 FRAMES_DIR = "frames"  # in the working folder
+SHORTEST_NAME, INDENT = 15, "    "  # of the table on a narrow terminal
 LONGEST_NAME = 50  # characters of the working folder's name; file systems allow 255 bytes
 
 
@@ -56,14 +61,53 @@ def shown_width(text):
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
-def as_table(rows):
-    """Return aligned lines of text for tuples of strings, the first being the header."""
+def shorten(name, width):
+    """Return a name of at most `width` columns, its middle left out where it is longer."""
+    head, tail = name[: len(name) // 2], name[len(name) // 2 :]
+    while shown_width(name) > width and head:
+        head, tail = head[:-1], tail[1:]
+        name = f"{head}…{tail}"
+    return name
+
+
+def as_table(rows, columns=None):
+    """Return aligned lines of text for tuples of strings, the first being the header.
+
+    `columns`: those of the terminal. Where they are too few, names lose their middle, and the last field goes below its row.
+    """
     rows = [tuple(map(printable, row)) for row in rows]
     widths = [max(shown_width(row[column]) for row in rows) for column in range(len(rows[0]))]
-    padded = [
-        [field + " " * (width - shown_width(field)) for field, width in zip(row, widths, strict=True)] for row in rows
-    ]
-    return ["  ".join(row).rstrip() for row in padded]
+    below = columns is not None and sum(widths) + 2 * (len(widths) - 1) > columns
+    if below:
+        widths[0] = min(widths[0], max(SHORTEST_NAME, columns - sum(widths[1:-1]) - 2 * (len(widths) - 2)))
+    lines = []
+    for number, (name, *fields) in enumerate(rows):
+        padded = [
+            field + " " * (width - shown_width(field))
+            for field, width in zip((shorten(name, widths[0]), *fields), widths, strict=True)
+        ]
+        lines.append("  ".join(padded[:-1] if below else padded).rstrip())
+        if below and number:
+            lines += textwrap.wrap(fields[-1], columns, initial_indent=INDENT, subsequent_indent=INDENT)
+    return lines
+
+
+def damage_of(folder, video_id):
+    """Return what of a video could not be read though the rest was judged, as 00 has it."""
+    record = read_json(folder / FRAMES_DIR / video_id / FRAMES_RECORD)
+    return record.get("warnings", []) if isinstance(record, dict) else []
+
+
+def unjudged(failure):
+    """Return a failed input as a row of the verdicts, so that --json lists every input in one place."""
+    known = {
+        "filename": failure["filename"],
+        "verdict": CANNOT_JUDGE,
+        "faces": 0,
+        "people": 0,
+        "reason": failure["reason"],
+    }
+    return {**dict.fromkeys(VERDICTS_COLUMNS), **known, "warnings": []}
 
 
 def build_parser():
@@ -80,10 +124,10 @@ def build_parser():
 
 
 def run_step(name, options):
-    """Run a script in this process; return its exit status, or end with it if the script could not run."""
+    """Run a script in this process; return its exit status, or end with it if the script could not run to its end."""
     status = importlib.import_module(name).main(options)
-    if status == 2:
-        raise SystemExit(2)
+    if status not in (0, 1):
+        raise SystemExit(status)
     return status
 
 
@@ -138,6 +182,7 @@ def main(argv=None):
     report = folder / REPORT if verdicts else None
     people = read_people(folder) if verdicts else {}
     failed = failed_inputs(folder, path, folder / FRAMES_DIR, verdicts)
+    damage = {row["video_id"]: damage_of(folder, row["video_id"]) for row in verdicts}
     if args.json:  # ASCII, so that no terminal and no encoding can stumble over a name
         result = {
             "weights": str(weights),
@@ -146,15 +191,18 @@ def main(argv=None):
             "report": report and str(report),
         }
         rows = [person for row in verdicts for person in people[row["video_id"]]]
-        print(json.dumps({**result, "videos": verdicts, "people": rows, "failed": failed}, indent=1))
+        videos = [{**row, "warnings": damage[row["video_id"]]} for row in verdicts] + [unjudged(row) for row in failed]
+        print(json.dumps({**result, "videos": videos, "people": rows, "failed": failed}, indent=1))
     else:
         table = [COLUMNS]
         for row in verdicts:
             p_fake = "-" if row["p_fake"] is None else f"{row['p_fake']:.3f}"
-            note = row["reason"] or note_of(people[row["video_id"]]) or ""
+            note = "; ".join(
+                filter(None, [row["reason"] or note_of(people[row["video_id"]]), *damage[row["video_id"]]])
+            )
             table.append((row["filename"], row["verdict"], p_fake, row["faces"], row["people"], note))
         table += [(row["filename"], CANNOT_JUDGE, "-", 0, 0, row["reason"]) for row in failed]
-        print("\n".join(as_table(table)))
+        print("\n".join(as_table(table, shutil.get_terminal_size().columns if sys.stdout.isatty() else None)))
         if warning:
             print(f"\nWARNING: {warning}")
         print(f"\nP(fake) is a score, no proof. Everything made on the way is in {printable(folder)}")

@@ -138,7 +138,7 @@ def stops_in_words(main):
         except (InputError, OutputError) as error:
             stop(str(error))
         except KeyboardInterrupt:
-            say("interrupted")
+            say("interrupted; run it again")
             raise SystemExit(INTERRUPTED) from None
 
     return run

@@ -37,8 +37,10 @@ VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 UNSUPPORTED_SUFFIXES = (
     ".heic", ".heif", ".avif", ".gif", ".tif", ".tiff", ".bmp",
-    ".wmv", ".flv", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".3gp", ".ogv",
+    ".wmv", ".flv", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".3gp", ".3g2", ".ogv",
+    ".mxf", ".qt", ".asf", ".vob", ".f4v", ".rm", ".rmvb", ".divx", ".jfif", ".jxl", ".jp2",
 )  # fmt: skip
+COMPANION_SUFFIXES = (".json", ".csv", ".txt", ".md", ".html")  # of what people keep beside videos
 MAX_PIXELS = 2**26  # 67 million: 8K video is 33 million, larger claims come from damaged or hostile headers
 MAX_PHOTO_PIXELS = 2**28  # phones make photos of 200 million pixels
 TEMPORARY_PREFIX = "."

@@ -95,7 +95,7 @@ def training_data(record):
         counts = " and ".join(
             f"{known[f'{kind}_videos']:,} {kind}" for kind in CLASS_NAMES[::-1] if known[f"{kind}_videos"]
         )
-        what += f": {known['faces']:,} faces of {counts} videos"
+        what += f": {known['faces']:,} faces of {counts} videos or photos"
         if folders := known["fake_folders"]:
             what += f"; fakes from {', '.join(folders)}"
         if known["self_blend"] and not blends:

@@ -8,7 +8,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.constants import PHOTO_SUFFIXES, TEMPORARY_PREFIX, UNSUPPORTED_SUFFIXES, VIDEO_SUFFIXES
+from common.constants import COMPANION_SUFFIXES, PHOTO_SUFFIXES, TEMPORARY_PREFIX, UNSUPPORTED_SUFFIXES, VIDEO_SUFFIXES
 
 REPOSITORY_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR_VARIABLE = "DEEPFAKE_DATA_DIR"
@@ -133,10 +133,11 @@ def walk_inputs(directory, excluded, seen, problems=None):
 def list_sources(videos_dir, data_dir=None):
     """Find the videos and photos below `videos_dir` (or the one file that it is).
 
-    Returns (sources sorted by video_id, problems): problems is a list of (path, reason) for files of recognised but
-    unsupported formats and for inputs that would share a video_id. Folders made by these scripts are left out.
+    Returns (sources sorted by video_id, problems, others): problems is a list of (path, reason) for files of recognised but
+    unsupported formats and for inputs that would share a video_id; others are paths of no kind that is recognised, but for
+    those of COMPANION_SUFFIXES. Folders made by these scripts are left out.
     """
-    videos_dir, problems = Path(videos_dir), []
+    videos_dir, problems, others = Path(videos_dir), [], []
     if videos_dir.is_file():
         root, paths = videos_dir.parent, [videos_dir]
     else:
@@ -152,6 +153,8 @@ def list_sources(videos_dir, data_dir=None):
             by_id[video_id_of(filename)].append(Source(path, filename, video_id_of(filename)))
         elif videos_dir.is_file():
             problems.append((path, "is not a video or a photo by its name"))
+        elif suffix not in COMPANION_SUFFIXES:
+            others.append(path)
     sources = []
     for video_id, same in sorted(by_id.items()):
         if len(same) == 1:
@@ -159,7 +162,7 @@ def list_sources(videos_dir, data_dir=None):
             continue
         names = " and ".join(f'"{source.filename}"' for source in same)
         problems += [(source.path, f"{names} would share the id {video_id}; rename one") for source in same]
-    return sources, problems
+    return sources, problems, others
 
 
 def list_frame_dirs(frames_dir):

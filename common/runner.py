@@ -9,9 +9,11 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, TimeoutError, wait
+from contextlib import contextmanager
 from itertools import chain
+from multiprocessing import resource_tracker
 
-from common.cli import on_spark, say, usable_cpus
+from common.cli import INTERRUPTED, on_spark, say, usable_cpus
 from common.records import InputError, OutputError, forget_failure, note_failure, write_failed_table
 
 PLAIN_LINE_EVERY_S = 60  # when the output is not a terminal
@@ -65,14 +67,32 @@ def do_safely(function, task):
         raise InputError(f"{type(error).__name__}: {error}") from None
 
 
+@contextmanager
+def without_interrupts():
+    """Start threads that Ctrl-C does not reach, nor the processes that those start: the main thread gets it, and ends them."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # multiprocessing starts it with its first process, and then lets Ctrl-C through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def start_pool(workers, initializer, initargs):
-    """Return a pool of worker processes, which end with this one."""
+    """Return a running pool of worker processes, which end with this one. Raises OutputError."""
     from pebble import ProcessPool
 
     context = multiprocessing.get_context("spawn")  # TensorFlow and threads do not survive a fork
-    return ProcessPool(
+    pool = ProcessPool(
         max_workers=workers, context=context, initializer=_start_worker, initargs=(initializer, initargs)
     )
+    with without_interrupts():
+        if not pool.active:  # asking starts its threads
+            raise OutputError("the worker processes cannot be started")
+    return pool
 
 
 def outcome_of(future, timeout_s):
@@ -94,6 +114,8 @@ def run_in_workers(function, tasks, workers, timeout_s, initializer=None, initar
 
     A worker that dies or takes longer than `timeout_s` costs its one task. OutputError is raised: nothing else would work.
     """
+    if not tasks:
+        return
     pool = start_pool(workers, initializer, initargs)
     remaining, running = iter(tasks), {}
     try:
@@ -158,7 +180,7 @@ def work_through(stage, function, jobs, args, data_dir, problems=(), initializer
         return 2
     except KeyboardInterrupt:
         say(f"{stage}: interrupted; run it again to go on where it stopped")
-        return 2
+        return INTERRUPTED
     list_messages(stage, "warning", sorted(warnings))
     list_messages(stage, "failed", sorted(failed))
     parts = [f"{len(jobs) + len(problems)} videos", *(f"{number} {what}" for what, number in counts.items())]

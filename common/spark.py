@@ -1,9 +1,11 @@
 """PySpark: a quiet session, and the work loop of the steps that handle one video at a time, on the executors of a cluster."""
 
+import logging
 import os
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from common.cli import stop, under_spark_submit, usable_cpus
@@ -41,6 +43,9 @@ def start_spark(master, name="video verdicts"):
     conf = SparkConf()
     if master or not conf.contains("spark.master"):
         conf.setMaster(master or "local[*]")
+    logging.getLogger().addFilter(
+        lambda record: "KeyboardInterrupt" not in record.getMessage()
+    )  # Py4J prints where it was
     quiet = Path(__file__).with_name("log4j2.properties")
     conf.setIfMissing("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={quiet.as_uri()}")
     conf.setIfMissing("spark.ui.enabled", "false")
@@ -52,7 +57,10 @@ def start_spark(master, name="video verdicts"):
         conf.setIfMissing("spark.driver.host", "127.0.0.1")
         conf.setIfMissing("spark.sql.shuffle.partitions", str(SHUFFLE_PARTITIONS_PER_CORE * len(usable_cpus())))
     try:
-        return SparkSession.builder.appName(name).config(conf=conf).getOrCreate()
+        # In a thread: Ctrl-C waits until Java runs, which half started would never end; and PySpark, which handles Ctrl-C where
+        # it is started in the main thread, does not: it asks Java something in the middle of another question, and both fail.
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(SparkSession.builder.appName(name).config(conf=conf).getOrCreate).result()
     except (PySparkRuntimeError, Py4JError):
         java = os.environ["JAVA_HOME"]
         stop(f"Spark did not start on {conf.get('spark.master')} with the Java in {java} (JAVA_HOME: 8, 11 or 17)")

@@ -303,7 +303,7 @@ def test_an_interrupted_run_is_one_line(tmp_path, weights_path, capsys, monkeypa
     monkeypatch.setattr(load, "score_faces", interrupt)
     with pytest.raises(SystemExit) as caught:
         run(tmp_path, weights_path)
-    assert caught.value.code == 130 and capsys.readouterr().err == "interrupted\n"
+    assert caught.value.code == 130 and capsys.readouterr().err == "interrupted; run it again\n"
     assert not (tmp_path / "cnn_preds_values.json").exists()
 
 

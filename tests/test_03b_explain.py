@@ -303,7 +303,7 @@ def test_an_interrupted_run_is_one_line(data_dir, weights_path, capsys, monkeypa
     monkeypatch.setattr(explain, "explain_jobs", interrupt)
     with pytest.raises(SystemExit) as caught:
         run(data_dir, weights_path)
-    assert caught.value.code == 130 and capsys.readouterr().err == "interrupted\n"
+    assert caught.value.code == 130 and capsys.readouterr().err == "interrupted; run it again\n"
 
 
 def test_halves_of_self_blended_pairs_are_no_files(data_dir, weights_path):

@@ -281,7 +281,7 @@ def test_an_interrupted_run_is_one_line(tmp_path, weights_path, capsys, monkeypa
     monkeypatch.setattr(robust, "make_table", interrupt)
     with pytest.raises(SystemExit) as caught:
         run(tmp_path, weights_path)
-    assert caught.value.code == 130 and capsys.readouterr().err == "interrupted\n"
+    assert caught.value.code == 130 and capsys.readouterr().err == "interrupted; run it again\n"
 
 
 def test_a_run_that_was_stopped_goes_on_and_a_complete_one_only_draws(tmp_path, weights_path, monkeypatch):

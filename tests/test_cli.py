@@ -37,7 +37,7 @@ def test_weights_are_those_named_else_the_checkpoints(tmp_path, capsys):
     [
         (InputError("x.png is broken"), 2, "error: x.png is broken"),
         (OutputError("cannot write x"), 2, "error: cannot write x"),
-        (KeyboardInterrupt(), 130, "interrupted"),
+        (KeyboardInterrupt(), 130, "interrupted; run it again"),
     ],
 )
 def test_what_stops_a_script_is_one_line_and_a_status(capsys, error, status, line):

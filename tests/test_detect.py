@@ -318,7 +318,7 @@ def test_ctrl_c_is_a_line_and_status_130(tmp_path, weights, capsys, monkeypatch)
     monkeypatch.setattr(detect, "run_steps", interrupted)
     assert run(PHOTO, "--data-dir", tmp_path, "--weights", weights) == 130
     err = capsys.readouterr().err
-    assert err.endswith("interrupted\n") and "Traceback" not in err
+    assert err.endswith("interrupted; run it again\n") and "Traceback" not in err
 
 
 def test_working_folders_are_never_shared(tmp_path, monkeypatch):
@@ -348,6 +348,21 @@ def test_table_is_aligned_whatever_the_names():
         "a?[31m??.mp4  x",
         "?" + 13 * " " + "3",
     ]
+
+
+def test_table_fits_a_narrow_terminal():
+    reason = "faces too small (under 40 px) in most of the frames that were looked at"
+    rows = [detect.COLUMNS, ("a_very_long_name_of_a_clip_from_a_phone_2026.mp4", "CANNOT JUDGE", "-", "0", "0", reason)]
+    rows.append(("日本" * 30 + ".mp4", "FAKE", "0.912", "11", "1", ""))
+    assert max(map(len, detect.as_table(rows))) > 150
+    header, first, *below, last = detect.as_table(rows, 60)
+    assert max(map(detect.shown_width, (header, first, *below, last))) <= 60
+    assert header.split() == list(detect.COLUMNS[:-1]) and " ".join(" ".join(below).split()) == reason
+    assert first.startswith("a_very") and ".mp4   CANNOT JUDGE" in first
+    assert last.startswith("日本") and "…" in last and last.split()[0].endswith(".mp4")
+    assert detect.as_table(rows[:1] + [("a.mp4", "REAL", "0.1", "1", "1", "")], 80) == detect.as_table(
+        rows[:1] + [("a.mp4", "REAL", "0.1", "1", "1", "")]
+    )
 
 
 def test_suspicion_puts_the_unjudged_last():

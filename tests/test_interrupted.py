@@ -1,5 +1,6 @@
 """Kills at any moment: after ten of them, a rerun ends with what an uninterrupted run gives."""
 
+import contextlib
 import os
 import random
 import shutil
@@ -7,11 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from common.paths import digest
+from common.predictions import FIELDS, write_predictions
 from tests.videos import B_PYRAMID, REPOSITORY_DIR, read_png, record_of, run_script, tree, write_numbered
 
 KILLS = 10
@@ -23,6 +26,7 @@ def start(script, *arguments):
         [sys.executable, str(REPOSITORY_DIR / script), *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        start_new_session=True,
     )
 
 
@@ -45,6 +49,62 @@ def wait_until(condition, process, limit_s=120):
 
 def leftovers(folder):
     return [path for path in folder.rglob(".*")]
+
+
+def children_of(process):
+    """Return {process id: command line} of the processes that it has started, by any of its threads."""
+    found = {}
+    for thread in Path(f"/proc/{process.pid}/task").glob("*/children"):
+        for child in thread.read_text().split():
+            with contextlib.suppress(OSError):
+                found[int(child)] = Path(f"/proc/{child}/cmdline").read_bytes().decode(errors="replace")
+    return found
+
+
+def interrupt(process, sign, wait_s):
+    """Press Ctrl-C, which all processes of a terminal get, `wait_s` after a child with `sign` in its command line is there.
+
+    Return (lines of standard error, ids of the children).
+    """
+    wait_until(lambda: any(sign in command for command in children_of(process).values()), process)
+    time.sleep(wait_s)
+    children = children_of(process)
+    os.killpg(process.pid, signal.SIGINT)
+    return process.communicate(timeout=120)[1].decode().splitlines(), children
+
+
+def all_end(children, limit_s=20):
+    deadline = time.monotonic() + limit_s
+    while (left := [child for child in children if Path(f"/proc/{child}").exists()]) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return not left
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("wait_s", [0, 0.3, 0.6])
+def test_ctrl_c_while_workers_start_is_one_line(tmp_path, wait_s):
+    (tmp_path / "videos").mkdir()
+    for index in range(8):
+        write_numbered(tmp_path / "videos" / f"{index}.mp4", 150, size=(640, 480), options=B_PYRAMID)
+    places = ["--data-dir", tmp_path, "--videos-dir", tmp_path / "videos", "--workers", 2]
+    process = start("00_convert_video_to_image.py", *places)
+    lines, children = interrupt(process, "spawn_main", wait_s)
+    assert lines == ["00: interrupted; run it again to go on where it stopped"] and process.returncode == 130
+    assert children and all_end(children)
+    assert run_script("00_convert_video_to_image.py", *places).returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("wait_s", [0.2, 5])
+def test_ctrl_c_while_spark_starts_or_works_is_one_line_and_ends_java(tmp_path, wait_s):
+    line = {**dict.fromkeys(FIELDS), "video_id": "a", "file": "0.png", "frame": 0, "person": 0, "score": 0.5}
+    write_predictions(tmp_path / "cnn_preds_values.json", [line] * 200_000)
+    process = start("04_mapreduce_video_preds.py", "--data-dir", tmp_path)
+    lines, children = interrupt(process, "java", wait_s)
+    assert lines == ["interrupted; run it again"] and process.returncode == 130
+    assert children and all_end(children) and not (tmp_path / "video_preds.csv").exists()
 
 
 @pytest.mark.slow

@@ -65,18 +65,20 @@ def test_digest(tmp_path):
 
 def test_list_sources(tmp_path):
     for name in ("b.mp4", "a.jpg", "part/c.WEBM", ".hidden.mp4", ".partial/x.mp4", "notes.txt", "metadata.json", "d.heic",
-                 "out/x.png", "out/frames.json", "e.mp4", "e.mov", "prepared_dataset/real/x.png", "detect/y/x.mp4"):  # fmt: skip
+                 "f.mxf", "part/take1", "out/x.png", "out/frames.json", "e.mp4", "e.mov", "prepared_dataset/real/x.png",
+                 "detect/y/x.mp4"):  # fmt: skip
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).touch()
-    sources, problems = paths.list_sources(tmp_path, tmp_path)
+    sources, problems, others = paths.list_sources(tmp_path, tmp_path)
     assert [(source.video_id, source.filename, source.is_photo) for source in sources] == [
         ("a-jpg", "a.jpg", True),
         ("b", "b.mp4", False),
         ("part__c", "part/c.WEBM", False),
     ]
     reasons = {path.name: reason for path, reason in problems}
-    assert set(reasons) == {"d.heic", "e.mp4", "e.mov"} and "not supported" in reasons["d.heic"]
+    assert set(reasons) == {"d.heic", "e.mp4", "e.mov", "f.mxf"} and "not supported" in reasons["d.heic"]
     assert '"e.mov" and "e.mp4" would share the id e' in reasons["e.mp4"] == reasons["e.mov"]
+    assert others == [tmp_path / "part" / "take1"]
     ids = [source.video_id for source in paths.list_sources(tmp_path)[0]]
     assert "prepared_dataset__real__x-png" in ids, "outputs are only known with the data root"
 

@@ -197,13 +197,13 @@ def test_output_errors_give_2_and_one_line(tmp_path, capfd):
     assert message.startswith("error: cannot write ") and message.count("\n") == 1
 
 
-def test_interrupt_gives_2_and_one_line(tmp_path, monkeypatch, capfd):
+def test_interrupt_gives_130_and_one_line(tmp_path, monkeypatch, capfd):
     def interrupted(*arguments):
         raise KeyboardInterrupt
         yield
 
     monkeypatch.setattr(runner, "run_in_workers", interrupted)
-    assert through(tmp_path, a="") == 2
+    assert through(tmp_path, a="") == 130
     assert capfd.readouterr().err == "00: interrupted; run it again to go on where it stopped\n"
 
 
