@@ -76,7 +76,7 @@ SCHEMA = (
 )
 IS_FACE = (
     "broken is null and video_id is not null and (score is null or score between 0 and 1) "
-    "and (label is null or label in (0, 1))"
+    "and (label is null or label in (0, 1)) and (person is null or person >= 0) and (frame is null or frame >= 0)"
 )
 # Where no line is a prediction, this rule would leave out the stage that counts the broken ones.
 KEEPS_OBSERVATION = "org.apache.spark.sql.execution.adaptive.AQEPropagateEmptyRelation"

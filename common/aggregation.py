@@ -10,7 +10,7 @@ import numpy as np
 
 from common.calibration import UNCHANGED, calibrate
 from common.constants import MIN_USABLE_FRAMES, NO_USABLE_FACE, PERSON_MIN_FRAMES, THRESHOLD, TOO_FEW_FRAMES
-from common.metrics import MIN_GROUPS, log_loss, resampled_weights, roc_auc
+from common.metrics import MIN_GROUPS, MIN_GROUPS_OF_CLASS, enough_groups, log_loss, resampled_weights, roc_auc
 from common.records import InputError
 from common.verdicts import verdict_of
 
@@ -125,11 +125,9 @@ def choose_aggregate(lines, seed):
     judged = [found for found in videos.values() if video_score(found, "mean") is not None]
     labels, groups = (np.array([found[0][name] for found in judged]) for name in ("label", "group"))
     result = {"criterion": CRITERION, "roc_auc": {}, "log_loss": {}, "gain": {}, "note": None}
-    if (number := len(set(groups.tolist()))) < MIN_GROUPS or len(set(labels.tolist())) < 2:
-        return "mean", {
-            **result,
-            "note": f"{number} validation groups, {MIN_GROUPS} of both classes are needed to compare",
-        }
+    if not enough_groups(labels, groups)[1]:
+        needed = f"{MIN_GROUPS}, of each class {MIN_GROUPS_OF_CLASS}, are needed to compare"
+        return "mean", {**result, "note": f"{len(set(groups.tolist()))} validation groups, {needed}"}
     scores = {rule: np.array([video_score(found, rule) for found in judged], float) for rule in AGGREGATES}
     weights = np.concatenate(list(resampled_weights(groups, labels, seed)))
     for rule, found in scores.items():

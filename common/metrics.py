@@ -11,11 +11,11 @@ from common.constants import FAKE, REAL, THRESHOLD
 
 RESAMPLES = 1000
 RESAMPLED_AT_ONCE = 2**18  # videos (or faces) in all: 2 MB per array, which stays in the cache
-MIN_GROUPS = 20  # fewer cannot carry a bootstrap
+MIN_GROUPS, MIN_GROUPS_OF_CLASS = 20, 10  # in all, and with each class: fewer cannot carry a bootstrap
 CALIBRATION_BINS = 10
 EPSILON = 1e-7  # keeps the log loss of a certain mistake finite
 TOO_FEW = "too few to bound"
-AT_LIMIT = "exactly 0 or 1: no interval"  # every resample would say 0 or 1
+AT_LIMIT, ALIKE = "exactly 0 or 1: no interval", "the same in every resample: no interval"
 
 
 def weighted_mean(values, weights):
@@ -160,27 +160,37 @@ def bootstrap_intervals(labels, scores, groups, names, seed):
     return {name: bounds.tolist() for name, bounds in found.items()}
 
 
+def enough_groups(labels, groups):
+    """Return whether there are groups enough for a bootstrap: (of metrics that need one class, of those that compare two)."""
+    enough = len(np.unique(groups)) >= MIN_GROUPS
+    of_class = [len(np.unique(groups[labels == label])) for label in (FAKE, REAL)]
+    return enough, enough and min(of_class) >= MIN_GROUPS_OF_CLASS
+
+
 def describe(labels, scores, groups, seed, rows_are_videos=False, names=tuple(METRICS)):
     """Return {metric: {"value", "interval", "method"}} for videos (or faces) that have a label and a score.
 
-    The interval is None where the data are too few to bound it or it is exactly 0 or 1 (the method says which). Metrics that need
-    both classes are left out when there is only one. The binomial interval is for videos only: faces of one are no independent
-    trials. `names`: the metrics wanted.
+    The interval is None where the data are too few to bound it or every resample says the same (the method says which). Metrics
+    that need both classes are left out when there is only one. The binomial interval is for videos only: faces of one are no
+    independent trials. `names`: the metrics wanted.
     """
     labels, scores, groups = np.asarray(labels), np.asarray(scores, float), np.asarray(groups)
     if not len(labels):
         return {}
     names = [name for name in names if len(np.unique(labels)) == 2 or name in NEEDS_ONE_CLASS]
     result = {name: {"value": float(METRICS[name](labels, scores))} for name in names}
-    if len(np.unique(groups)) >= MIN_GROUPS:
-        for name, interval in bootstrap_intervals(labels, scores, groups, names, seed).items():
-            result[name] |= {"interval": interval, "method": "bootstrap over groups"}
-        why_none = {name: AT_LIMIT for name in names if name != "log_loss" and result[name]["value"] in (0, 1)}
-    else:
-        why_none = dict.fromkeys(names, TOO_FEW)
-    for name, reason in why_none.items():
-        result[name] |= {"interval": None, "method": reason}
-    if "accuracy" in why_none and rows_are_videos:
+    for_one_class, for_two = enough_groups(labels, groups)
+    bounded = [name for name in names if (for_one_class if name in NEEDS_ONE_CLASS else for_two)]
+    intervals = bootstrap_intervals(labels, scores, groups, bounded, seed) if bounded else {}
+    for name, entry in result.items():
+        low, high = intervals.get(name, (None, None))
+        if low is None:
+            entry |= {"interval": None, "method": TOO_FEW}
+        elif low == high:
+            entry |= {"interval": None, "method": AT_LIMIT if low in (0, 1) else ALIKE}
+        else:
+            entry |= {"interval": [low, high], "method": "bootstrap over groups"}
+    if "accuracy" in names and not result["accuracy"]["interval"] and rows_are_videos:
         right = int(((scores >= THRESHOLD) == labels).sum())
         result["accuracy"] |= {"interval": binomial_interval(right, len(labels)), "method": "exact binomial"}
     return result

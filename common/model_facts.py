@@ -1,7 +1,7 @@
 """What a network's record and its tests say of it, checked and in words."""
 
 from common.constants import CLASS_NAMES, SELF_BLENDED_FACES
-from common.metrics import AT_LIMIT
+from common.metrics import ALIKE, AT_LIMIT
 from common.model_record import record_path
 from common.paths import ROBUSTNESS_PLOT, ROBUSTNESS_SCORES, ROBUSTNESS_TABLE
 from common.predictions import LARGEST_NUMBER
@@ -129,7 +129,7 @@ def doubt(record):
     if not auc:
         return "; ".join(doubts) or None
     tested = f"ROC AUC {auc['value']:.2f} on faces set apart from training; 0.5 is guessing, 1 perfect"
-    if not auc["interval"] and auc.get("method") != AT_LIMIT:
+    if not auc["interval"] and auc.get("method") not in (AT_LIMIT, ALIKE):
         doubts.append(
             f"these weights were tested on too few people to say how good they are ({tested}): take their verdicts as hints"
         )

@@ -302,13 +302,18 @@ def test_without_model_and_metrics(tmp_path):
 def test_probabilities_are_promised_only_where_a_calibration_was_fitted(tmp_path):
     fitted = {"fitted_on": "40 validation groups", "holds_for": "as many fakes as reals"}
     kept = {"fitted_on": "not fitted: 8 validation groups, 30 are needed", "holds_for": None}
-    for calibration, promised in ((fitted, True), (kept, False), (None, False)):
-        write_run(tmp_path, UNLABELLED[:1], record=RECORD | {"calibration": calibration})
+    blends = {"calibration": fitted, "fakes": "self-blended faces"}
+    for of_record, aggregate, promise in (
+        ({"calibration": fitted}, "mean, calibrated", "P(fake) of a video was made to match shares of fakes"),
+        ({"calibration": fitted}, "mean", "P(fake) of a single face was made to match shares of fakes"),
+        ({"calibration": kept}, "mean, calibrated", "P(fake) was not made to match shares of fakes"),
+        ({"calibration": None}, "mean", "P(fake) was not made to match shares of fakes"),
+        (blends, "mean, calibrated", "not to shares of deepfakes"),
+    ):
+        write_run(tmp_path, UNLABELLED[:1], record=RECORD | of_record, metrics={"aggregate": aggregate})
         text = page_of(tmp_path).text
-        assert ("was made to match shares of fakes" in text, "was not made to match" in text) == (
-            promised,
-            not promised,
-        )
+        assert promise in text
+        assert ("was made to match shares of fakes" in text) == (of_record == {"calibration": fitted})
 
 
 def test_a_failed_input_is_counted_once_and_those_of_other_folders_never(tmp_path):
@@ -346,12 +351,13 @@ def test_what_the_network_was_trained_on_is_named(tmp_path):
         "self_blend": 0.25,
     }
     write_run(tmp_path, UNLABELLED, record=RECORD | {"trained_on": trained_on})
-    words = "real and fake videos: 13,000 faces of 1,200 real and 2 fake videos; fakes from Deepfakes, <b>; 25% of the pairs"
+    words = "real and fake videos: 13,000 faces of 1,200 real and 2 fake videos or photos; "
+    words += "fakes from Deepfakes, <b>; 25% of the pairs"
     assert words in page_of(tmp_path).text
     alone = trained_on | {"fake_videos": 0, "fake_folders": [], "self_blend": 1.0}
     for record in (RECORD | {"trained_on": alone, "fakes": "self-blended faces"}, RECORD | {"trained_on": alone}):
         write_run(tmp_path, UNLABELLED, record=record)
-        assert "no fake videos: 13,000 faces of 1,200 real videos. " in page_of(tmp_path).text
+        assert "no fake videos: 13,000 faces of 1,200 real videos or photos. " in page_of(tmp_path).text
     for broken in ([], {"faces": 3}, trained_on | {"faces": "many"}, trained_on | {"fake_folders": [3]}):
         write_run(tmp_path, UNLABELLED, record=RECORD | {"trained_on": broken})
         assert "trained on real and fake videos. " in page_of(tmp_path).text

@@ -208,6 +208,25 @@ def test_nothing_readable_is_said_input_by_input(tmp_path, weights, capfd):
         ["text.mp4", "CANNOT"], ["x.heic", "CANNOT"]
     ]  # fmt: skip
     assert "Traceback" not in err and out.endswith("No page was made: nothing could be read\n")
+    assert run(folder, "--data-dir", tmp_path / "data", "--weights", weights, "--workers", 1, "--json") == 1
+    answer = json.loads(capfd.readouterr().out)
+    assert [(row["filename"], row["verdict"], row["score"]) for row in answer["videos"]] == [
+        ("text.mp4", "CANNOT JUDGE", None), ("x.heic", "CANNOT JUDGE", None)
+    ]  # fmt: skip
+    assert [row["filename"] for row in answer["failed"]] == ["text.mp4", "x.heic"]
+
+
+def test_damage_is_named_beside_the_verdict(tmp_path, weights, capfd, sample_dir):
+    clip = (sample_dir / "actor_000_real.mp4").read_bytes()
+    zeroed = len(clip) * 2 // 3  # the index is at the end of the file, the pictures of the last seconds are gone
+    index = clip.rindex(b"moov") - 4
+    (tmp_path / "cut.mp4").write_bytes(clip[:zeroed] + bytes(index - zeroed) + clip[index:])
+    options = ("--data-dir", tmp_path / "data", "--weights", weights, "--workers", 1)
+    assert run(tmp_path / "cut.mp4", *options, "--json") == 0
+    (row,) = json.loads(capfd.readouterr().out)["videos"]
+    assert row["score"] is not None and row["warnings"][0].startswith("can be read only in part: ")
+    assert run(tmp_path / "cut.mp4", *options) == 0
+    assert "; ".join(row["warnings"]) in capfd.readouterr().out.split("\n\n")[0]
 
 
 def test_folder_without_videos(tmp_path, weights, capfd):
