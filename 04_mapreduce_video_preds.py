@@ -64,7 +64,7 @@ from common.records import (
     write_json,
     writing,
 )
-from common.spark import start_spark
+from common.spark import hush, start_spark
 from common.subgroups import subgroups
 from common.verdicts import PEOPLE_COLUMNS, VERDICTS_COLUMNS, read_object, text_report
 
@@ -280,6 +280,9 @@ def main(argv=None):
     try:
         path = spark_path(predictions) if is_local else predictions
         rows, broken, example = collect_verdicts(spark, path, aggregate, calibration)
+    except KeyboardInterrupt:
+        hush(spark)
+        raise
     finally:
         spark.stop()
     rows = rows[: args.limit]

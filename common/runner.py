@@ -8,8 +8,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from concurrent.futures import FIRST_COMPLETED, TimeoutError, wait
-from contextlib import contextmanager
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, TimeoutError, wait
 from itertools import chain
 from multiprocessing import resource_tracker
 
@@ -67,31 +66,28 @@ def do_safely(function, task):
         raise InputError(f"{type(error).__name__}: {error}") from None
 
 
-@contextmanager
-def without_interrupts():
-    """Start threads that Ctrl-C does not reach, nor the processes that those start: the main thread gets it, and ends them."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    resource_tracker.ensure_running()  # multiprocessing starts it with its first process, and then lets Ctrl-C through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def start_pool(workers, initializer, initargs):
-    """Return a running pool of worker processes, which end with this one. Raises OutputError."""
+    """Return a running pool of worker processes, which end with this one. Ctrl-C reaches the main thread only; it ends them."""
     from pebble import ProcessPool
 
     context = multiprocessing.get_context("spawn")  # TensorFlow and threads do not survive a fork
     pool = ProcessPool(
         max_workers=workers, context=context, initializer=_start_worker, initargs=(initializer, initargs)
     )
-    with without_interrupts():
-        if not pool.active:  # asking starts its threads
-            raise OutputError("the worker processes cannot be started")
+
+    def start():
+        resource_tracker.ensure_running()  # else multiprocessing does, later, and lets Ctrl-C through
+        if hasattr(signal, "pthread_sigmask"):  # not on Windows
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # what is started from here inherits it
+        return pool.active  # asking starts it
+
+    try:
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(start).result()
+    except KeyboardInterrupt:
+        pool.stop()
+        pool.join()
+        raise
     return pool
 
 

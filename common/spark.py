@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from common.cli import stop, under_spark_submit, usable_cpus
@@ -43,9 +44,8 @@ def start_spark(master, name="video verdicts"):
     conf = SparkConf()
     if master or not conf.contains("spark.master"):
         conf.setMaster(master or "local[*]")
-    logging.getLogger().addFilter(
-        lambda record: "KeyboardInterrupt" not in record.getMessage()
-    )  # Py4J prints where it was
+    logging.getLogger("py4j").setLevel(logging.CRITICAL)  # after Ctrl-C it complains at length; what matters, it raises
+    logging.getLogger().addFilter(lambda record: "KeyboardInterrupt" not in record.getMessage())  # Py4J's, too
     quiet = Path(__file__).with_name("log4j2.properties")
     conf.setIfMissing("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={quiet.as_uri()}")
     conf.setIfMissing("spark.ui.enabled", "false")
@@ -64,6 +64,12 @@ def start_spark(master, name="video verdicts"):
     except (PySparkRuntimeError, Py4JError):
         java = os.environ["JAVA_HOME"]
         stop(f"Spark did not start on {conf.get('spark.master')} with the Java in {java} (JAVA_HOME: 8, 11 or 17)")
+
+
+def hush(spark):
+    """Call after Ctrl-C, before the session is stopped: Java would complain, at length, of being torn from its work."""
+    with suppress(Exception):  # whatever the torn connection makes of it
+        spark.sparkContext.setLogLevel("OFF")
 
 
 def make_importable(module):

@@ -126,6 +126,8 @@ def make_bad_inputs(folder, port):
     for name in ("twice.mp4", f"{'n' * 251}.mp4"):
         (folder / name).write_bytes((folder / "good 1.mp4").read_bytes())
     (folder / "a").mkdir()
+    for name in ("a/half.mp4.part", "take 1", "notes.txt"):
+        (folder / name).write_bytes(b"by its name no video")
     write_numbered(folder / "a" / "b.mp4", 12)
     deep = folder.joinpath(*["d" * 60] * 4)
     deep.mkdir(parents=True)
@@ -206,6 +208,12 @@ def test_first_failures_are_printed_with_their_path(bad_run):
     lines = [line for line in done.stderr.splitlines() if line.startswith("00: failed: ")]
     assert len(lines) == 21 and lines[-1] == f"00: failed: … and {len(BAD) - 20} more"
     assert f"00: failed: {videos_dir / 'concat.mp4'}: is not a readable video" in done.stderr
+
+
+def test_what_is_no_video_by_its_name_is_named_once(bad_run):
+    _, _, done, _, _ = bad_run
+    (line,) = [line for line in done.stderr.splitlines() if "left out" in line]
+    assert line == "00: left out, by their names no videos or photos: a/half.mp4.part, take 1"
 
 
 def test_good_inputs_are_done_beside_the_bad(bad_run):
