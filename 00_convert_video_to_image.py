@@ -14,7 +14,17 @@ from pathlib import Path
 
 import numpy as np
 
-from common.cli import add_frames_dir, add_path, add_work_options, make_parser, positive, require_videos_dir, say, stop
+from common.cli import (
+    add_frames_dir,
+    add_path,
+    add_work_options,
+    make_parser,
+    positive,
+    require_videos_dir,
+    say,
+    stop,
+    stops_in_words,
+)
 from common.constants import FRAMES_PER_VIDEO, MAX_PHOTO_PIXELS, MAX_SIDE_PX
 from common.paths import FRAMES_RECORD, Source, data_root, frames_dir_of, list_frame_dirs, list_sources, share_of
 from common.records import InputError, is_our_folder, new_directory, read_json, source_stamp, write_json
@@ -277,6 +287,7 @@ def build_parser():
     return parser
 
 
+@stops_in_words
 def main(argv=None):
     args = build_parser().parse_args(argv)
     videos_dir, frames_dir, data_dir = require_videos_dir(args), frames_dir_of(args), data_root(args)
@@ -284,7 +295,7 @@ def main(argv=None):
     if others and args.shard[0] == 1:
         names = ", ".join(path.relative_to(videos_dir).as_posix() for path in others[:LISTED_MESSAGES])
         more = f" and {len(others) - LISTED_MESSAGES} more" if len(others) > LISTED_MESSAGES else ""
-        say(f"{STAGE}: left out, by their names no videos or photos: {names}{more}")
+        say(f"{STAGE}: ignored, no videos or photos by their names: {names}{more}")
     if not sources and not problems:
         stop(f"{videos_dir} holds no videos or photos")
     if args.prune and frames_dir.is_dir():

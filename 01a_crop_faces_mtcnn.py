@@ -14,7 +14,17 @@ from pathlib import Path
 
 import numpy as np
 
-from common.cli import add_frames_dir, add_path, add_work_options, make_parser, on_spark, require, stop, usable_cpus
+from common.cli import (
+    add_frames_dir,
+    add_path,
+    add_work_options,
+    make_parser,
+    on_spark,
+    require,
+    stop,
+    stops_in_words,
+    usable_cpus,
+)
 from common.constants import LANDMARK_NAMES, MARGIN, MIN_CONFIDENCE, PERSON_MIN_FRAMES
 from common.detector import build_detector, find_faces
 from common.paths import FACES_RECORD, FRAMES_RECORD, data_root, digest, frames_dir_of, list_frame_dirs, share_of
@@ -218,6 +228,7 @@ def build_parser():
     return parser
 
 
+@stops_in_words
 def main(argv=None):
     args = build_parser().parse_args(argv)
     frames_dir = frames_dir_of(args)

@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.cli import add_frames_dir, add_path, add_work_options, make_parser, require, stop
+from common.cli import add_frames_dir, add_path, add_work_options, make_parser, require, stop, stops_in_words
 from common.paths import FACES_RECORD, MARKS_RECORD, data_root, digest, frames_dir_of, list_frame_dirs, share_of
 from common.pixels import read_image
 from common.records import InputError, is_our_folder, new_directory, read_json, write_json
@@ -102,6 +102,7 @@ def build_parser():
     return parser
 
 
+@stops_in_words
 def main(argv=None):
     args = build_parser().parse_args(argv)
     frames_dir = frames_dir_of(args)

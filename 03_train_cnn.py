@@ -289,7 +289,7 @@ def main(argv=None):
             state_path.unlink(missing_ok=True)
     except KeyboardInterrupt:
         say("interrupted; run it again to go on after the last finished epoch")
-        return INTERRUPTED
+        raise SystemExit(INTERRUPTED) from None
     say(f"{STAGE}: calibration: {in_words(results['calibration'])}")
     choice = results["aggregation_choice"]["note"] or CRITERION
     say(f"{STAGE}: aggregation for 04 --aggregate auto: {results['aggregation']} ({choice})")

@@ -126,8 +126,8 @@ def choose_aggregate(lines, seed):
     labels, groups = (np.array([found[0][name] for found in judged]) for name in ("label", "group"))
     result = {"criterion": CRITERION, "roc_auc": {}, "log_loss": {}, "gain": {}, "note": None}
     if not enough_groups(labels, groups)[1]:
-        needed = f"{MIN_GROUPS}, of each class {MIN_GROUPS_OF_CLASS}, are needed to compare"
-        return "mean", {**result, "note": f"{len(set(groups.tolist()))} validation groups, {needed}"}
+        needed = f"at least {MIN_GROUPS}, and {MIN_GROUPS_OF_CLASS} with each class, are needed to compare"
+        return "mean", {**result, "note": f"{len(set(groups.tolist()))} validation groups; {needed}"}
     scores = {rule: np.array([video_score(found, rule) for found in judged], float) for rule in AGGREGATES}
     weights = np.concatenate(list(resampled_weights(groups, labels, seed)))
     for rule, found in scores.items():

@@ -15,7 +15,7 @@ MIN_GROUPS, MIN_GROUPS_OF_CLASS = 20, 10  # in all, and with each class: fewer c
 CALIBRATION_BINS = 10
 EPSILON = 1e-7  # keeps the log loss of a certain mistake finite
 TOO_FEW = "too few to bound"
-AT_LIMIT, ALIKE = "exactly 0 or 1: no interval", "the same in every resample: no interval"
+AT_LIMIT, ALIKE = "exactly 0 or 1: no interval", "the same in nearly every resample: no interval"
 
 
 def weighted_mean(values, weights):
@@ -187,7 +187,7 @@ def describe(labels, scores, groups, seed, rows_are_videos=False, names=tuple(ME
         if low is None:
             entry |= {"interval": None, "method": TOO_FEW}
         elif low == high:
-            entry |= {"interval": None, "method": AT_LIMIT if low in (0, 1) else ALIKE}
+            entry |= {"interval": None, "method": AT_LIMIT if low == entry["value"] in (0, 1) else ALIKE}
         else:
             entry |= {"interval": [low, high], "method": "bootstrap over groups"}
     if "accuracy" in names and not result["accuracy"]["interval"] and rows_are_videos:

@@ -134,7 +134,8 @@ def doubt(record):
             f"these weights were tested on too few people to say how good they are ({tested}): take their verdicts as hints"
         )
     elif (low := auc["interval"][0] if auc["interval"] else auc["value"]) <= CHANCE_AUC:
+        lowest = f", interval from {low:.2f}" if auc["interval"] else ""
         doubts.append(
-            f"these weights were not shown to be better than chance ({tested}, interval from {low:.2f}): the verdicts mean little"
+            f"these weights were not shown to be better than chance ({tested}{lowest}): the verdicts mean little"
         )
     return "; ".join(doubts) or None

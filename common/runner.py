@@ -67,7 +67,7 @@ def do_safely(function, task):
 
 
 def start_pool(workers, initializer, initargs):
-    """Return a running pool of worker processes, which end with this one. Ctrl-C reaches the main thread only; it ends them."""
+    """Return a running pool of worker processes, which end with this one; Ctrl-C reaches only the main process."""
     from pebble import ProcessPool
 
     context = multiprocessing.get_context("spawn")  # TensorFlow and threads do not survive a fork
@@ -76,8 +76,8 @@ def start_pool(workers, initializer, initargs):
     )
 
     def start():
-        resource_tracker.ensure_running()  # else multiprocessing does, later, and lets Ctrl-C through
         if hasattr(signal, "pthread_sigmask"):  # not on Windows
+            resource_tracker.ensure_running()  # else multiprocessing does, later, and lets Ctrl-C through
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # what is started from here inherits it
         return pool.active  # asking starts it
 

@@ -45,7 +45,9 @@ def start_spark(master, name="video verdicts"):
     if master or not conf.contains("spark.master"):
         conf.setMaster(master or "local[*]")
     logging.getLogger("py4j").setLevel(logging.CRITICAL)  # after Ctrl-C it complains at length; what matters, it raises
-    logging.getLogger().addFilter(lambda record: "KeyboardInterrupt" not in record.getMessage())  # Py4J's, too
+    logging.getLogger().addFilter(
+        lambda record: "KeyboardInterrupt" not in record.getMessage()
+    )  # Py4J's, by way of the root
     quiet = Path(__file__).with_name("log4j2.properties")
     conf.setIfMissing("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={quiet.as_uri()}")
     conf.setIfMissing("spark.ui.enabled", "false")
@@ -57,8 +59,8 @@ def start_spark(master, name="video verdicts"):
         conf.setIfMissing("spark.driver.host", "127.0.0.1")
         conf.setIfMissing("spark.sql.shuffle.partitions", str(SHUFFLE_PARTITIONS_PER_CORE * len(usable_cpus())))
     try:
-        # In a thread: Ctrl-C waits until Java runs, which half started would never end; and PySpark, which handles Ctrl-C where
-        # it is started in the main thread, does not: it asks Java something in the middle of another question, and both fail.
+        # In a thread, for two reasons. Ctrl-C then waits until Java runs; half started, it would never end. And PySpark handles
+        # Ctrl-C only where it is started in the main thread: it asks Java something in the middle of another question: both fail.
         with ThreadPoolExecutor(1) as thread:
             return thread.submit(SparkSession.builder.appName(name).config(conf=conf).getOrCreate).result()
     except (PySparkRuntimeError, Py4JError):

@@ -212,8 +212,8 @@ def test_first_failures_are_printed_with_their_path(bad_run):
 
 def test_what_is_no_video_by_its_name_is_named_once(bad_run):
     _, _, done, _, _ = bad_run
-    (line,) = [line for line in done.stderr.splitlines() if "left out" in line]
-    assert line == "00: left out, by their names no videos or photos: a/half.mp4.part, take 1"
+    (line,) = [line for line in done.stderr.splitlines() if "ignored" in line]
+    assert line == "00: ignored, no videos or photos by their names: a/half.mp4.part, take 1"
 
 
 def test_good_inputs_are_done_beside_the_bad(bad_run):

@@ -91,12 +91,12 @@ def test_impossible_options_are_refused_by_the_parser(capsys, option, value):
 # --- contract of the input: nothing is trained
 
 
-def stopped(capsys, *arguments):
-    """Run main; assert status 2 and return its one line."""
+def stopped(capsys, *arguments, status=2):
+    """Run main; assert its status and return its last line."""
     with pytest.raises(SystemExit) as caught:
         train_cnn.main([*OPTIONS, "--weights", "none", "--epochs", "1", *map(str, arguments)])
     lines = capsys.readouterr().err.splitlines()
-    assert caught.value.code == 2
+    assert caught.value.code == status
     return lines[-1]
 
 
@@ -338,7 +338,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(data_dir, capsys, monkey
             (data_dir / name).unlink()
         with monkeypatch.context() as patch:
             interrupt_after(patch, epochs_before)
-            assert "interrupted; run it again" in stopped(capsys, "--data-dir", data_dir, *options)
+            assert "interrupted; run it again" in stopped(capsys, "--data-dir", data_dir, *options, status=130)
         assert not (data_dir / "tmp_checkpoint" / "best_model.h5").exists()
         assert run(data_dir, *options) == 0
         printed = capsys.readouterr().err
@@ -357,7 +357,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(data_dir, capsys, monkey
 def test_force_forgets_an_interrupted_training(data_dir, capsys, monkeypatch):
     with monkeypatch.context() as patch:
         interrupt_after(patch, 1)
-        stopped(capsys, "--data-dir", data_dir, "--epochs", 2)
+        stopped(capsys, "--data-dir", data_dir, "--epochs", 2, status=130)
     assert run(data_dir, "--force") == 0
     printed = capsys.readouterr().err
     assert "going on" not in printed and "epoch 1 of at most 2" in printed
@@ -366,7 +366,7 @@ def test_force_forgets_an_interrupted_training(data_dir, capsys, monkeypatch):
 def test_an_interrupted_training_of_other_settings_is_not_gone_on_with(data_dir, capsys, monkeypatch):
     with monkeypatch.context() as patch:
         interrupt_after(patch, 1)
-        stopped(capsys, "--data-dir", data_dir, "--epochs", 2, "--seed", 5)
+        stopped(capsys, "--data-dir", data_dir, "--epochs", 2, "--seed", 5, status=130)
     assert run(data_dir) == 0
     assert "going on" not in capsys.readouterr().err
 
@@ -384,7 +384,7 @@ def test_going_on_needs_no_starting_weights(data_dir, capsys, monkeypatch):
     monkeypatch.setattr(train_cnn, "find_starting_weights", choose)
     with monkeypatch.context() as patch:
         interrupt_after(patch, 1)
-        stopped(capsys, "--data-dir", data_dir, "--epochs", 2, "--weights", "auto")
+        stopped(capsys, "--data-dir", data_dir, "--epochs", 2, "--weights", "auto", status=130)
     assert run(data_dir, "--weights", "auto") == 0
     assert read_json(data_dir / "tmp_checkpoint" / "best_model.json")["starting_weights"] == "none"
 
@@ -425,7 +425,7 @@ def test_early_stopping_also_after_a_restart(data_dir, capsys, monkeypatch):
     for epochs_before in (2, 3):
         with monkeypatch.context() as patch:
             interrupt_after(patch, epochs_before)
-            stopped(capsys, "--data-dir", data_dir, "--epochs", 6, "--patience", 2, "--force")
+            stopped(capsys, "--data-dir", data_dir, "--epochs", 6, "--patience", 2, "--force", status=130)
         assert run(data_dir, "--epochs", 6, "--patience", 2) == 0
         printed = capsys.readouterr().err
         assert "stopped early" in printed and f"going on after epoch {epochs_before}" in printed

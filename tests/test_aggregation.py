@@ -177,7 +177,7 @@ def test_the_choice_is_the_mean_without_a_gain_beyond_noise_or_with_few_groups()
     name, choice = choose_aggregate(lines, seed=0)
     assert name == "mean" and choice["gain"]["lowest-person"] == [0, 0]
     name, choice = choose_aggregate(two_person_videos(19, altered=0.6), seed=0)
-    assert name == "mean" and choice["note"].startswith("19 validation groups, 20, of each class 10,")
+    assert name == "mean" and choice["note"].startswith("19 validation groups; at least 20, and 10 with each class")
     assert choose_aggregate([cannot_judge_line({"video_id": "a", "group": "a", "label": 1}, "no face")], 0)[0] == "mean"
 
 

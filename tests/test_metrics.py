@@ -293,12 +293,12 @@ def test_perfect_score_is_not_given_an_interval_of_no_width(right, value):
     assert all(result[name]["method"] == "bootstrap over groups" for name in ("log_loss", NAMES[-1]))
 
 
-@pytest.mark.parametrize(("fakes_only", "bounded"), [(MIN_GROUPS_OF_CLASS - 1, False), (MIN_GROUPS_OF_CLASS, True)])
+@pytest.mark.parametrize(("of_rarer", "bounded"), [(MIN_GROUPS_OF_CLASS - 1, False), (MIN_GROUPS_OF_CLASS, True)])
 @pytest.mark.parametrize("rarer", [0, 1])
-def test_metrics_of_two_classes_need_groups_of_each(rarer, fakes_only, bounded):
-    """One real video and 29 fakes say nothing about how often a real one looks less fake."""
+def test_metrics_of_two_classes_need_groups_of_each(rarer, of_rarer, bounded):
+    """Nine videos of a class are too few to compare it with the other."""
     rng = np.random.default_rng(0)
-    labels = np.where(np.arange(40) < fakes_only, rarer, 1 - rarer)
+    labels = np.where(np.arange(40) < of_rarer, rarer, 1 - rarer)
     result = describe(labels, np.clip(0.3 * labels + rng.uniform(0, 0.7, 40), 0, 1), np.arange(40), seed=0)
     for name, entry in result.items():
         assert (entry["interval"] is not None) == (bounded or name in ("accuracy", "log_loss", NAMES[-1])), name
@@ -315,7 +315,7 @@ def test_a_rate_of_0_is_bounded_where_resamples_differ():
 def test_scores_that_are_all_alike_have_no_interval():
     labels = np.repeat([0, 1], 20)
     entry = describe(labels, np.full(40, 0.5), np.arange(40), seed=0)["roc_auc"]
-    assert entry == {"value": 0.5, "interval": None, "method": "the same in every resample: no interval"}
+    assert entry == {"value": 0.5, "interval": None, "method": "the same in nearly every resample: no interval"}
 
 
 def test_perfect_order_with_mistakes_bounds_accuracy_but_not_auc():
