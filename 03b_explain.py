@@ -54,10 +54,9 @@ HOW_TO_READ = (
     "It says where the network found something, not what, nor whether it is right: no proof of an alteration, nor its outline."
 )
 METHOD = "HiResCAM (Draelos & Carin, 2020) of the logit of FAKE = 1 - P(real)"
-# The last one, with a cell for 32 x 32 px, and the last one with a cell for 16 x 16 px, in B0 to B7. On validation portraits, the
-# last one finds the altered half as often as the other at 192 px (0.85 and 0.87) and more often at 224 px (0.90 and 0.86), and
-# it leaves real faces grey, where the other draws lines on half of them and more. With earlier weights at 128 px it was the other
-# way (0.63 and 0.86).
+# LAST_LAYER has a cell for 32 x 32 px, FINER_LAYER one for 16 x 16 px (B0 to B7). How often they find the altered half of
+# validation portraits: 0.90 and 0.86 at 224 px, 0.85 and 0.87 at 192 px, 0.63 and 0.86 at 128 px (earlier weights). With
+# FINER_LAYER lines were drawn on more than half of the real faces that were called REAL at 192 and 224 px, with LAST_LAYER on none.
 LAST_LAYER, FINER_LAYER, SMALLEST_FOR_LAST_PX = "top_activation", "block6a_expand_activation", 192
 RECORD_OF = {"faces": FACES_RECORD, "marked_faces": MARKS_RECORD}
 BATCH, BATCH_PIXELS = 32, 2**19  # faces that the network gets at once, and pixels of them at most

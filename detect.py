@@ -5,10 +5,10 @@ Writes  detect/<name>-<hash of the path>/ below the data root; nothing beside yo
 Rerun   goes on with what is complete
 
 Prints a table, most suspicious first: verdict, P(fake), faces, people, and why a video cannot be judged, or who of several
-people looks least real (numbered from the left, from 0), and what of it is damaged; then the path of report.html, which shows
-the faces and where the network looked. REAL when the score P(real) = 1 - P(fake) is at least 0.5; a score is an indication, no
-proof. --json prints the same for programs: "videos" has every input, "failed" repeats those that never came to step 04. Exit
-status: 0 everything was judged; 1 something could not be; 2 could not run; 130 interrupted.
+people looks least real (numbered from the left, from 0), and what of a video could not be read; then the path of report.html,
+which shows the faces and where the network looked. REAL when the score P(real) = 1 - P(fake) is at least 0.5; a score is an
+indication, no proof. --json prints the same for programs: "videos" has every input, "failed" repeats those that failed before
+step 04. Exit status: 0 everything was judged; 1 something could not be; 2 could not run; 130 interrupted.
 """
 
 import importlib
