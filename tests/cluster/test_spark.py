@@ -137,7 +137,10 @@ def test_faces_when_a_worker_is_killed(cluster, local_run, tmp_path):
     victim = cluster.workers[0]
 
     def at_work():
-        names = [Path(f"/proc/{process_id}/comm").read_text() for process_id in children_of(victim.pid)]
+        try:
+            names = [Path(f"/proc/{process_id}/comm").read_text() for process_id in children_of(victim.pid)]
+        except FileNotFoundError:  # one has just ended
+            return False
         return any("python" in name for name in names) and list(frames_dir.glob(f"*/faces/{FACES_RECORD}"))
 
     before = wait_until(at_work, STEP_LIMIT_S, "a worker with something to lose")
