@@ -536,7 +536,8 @@ def test_the_record_holds_what_is_needed_to_use_the_weights(trained):
     assert "ImageNet mean" in record["pixels"]
     choice = record["aggregation_choice"]
     assert (
-        choice["note"].startswith("4 validation groups; at least 20") and "ROC AUC of validation videos" in choice["criterion"]
+        choice["note"].startswith("4 validation groups; at least 20")
+        and "ROC AUC of validation videos" in choice["criterion"]
     )
     assert {"faces", "videos", "fitted_on", "holds_for", "measured_on"} <= record["calibration"].keys()
     assert record["versions"].keys() >= {"tensorflow", "keras", "efficientnet"}
