@@ -27,8 +27,7 @@ from common.model import BASE_WEIGHTS
 from common.model_facts import doubt, read_model_facts
 from common.model_record import check_faces, read_model_record, record_path
 from common.paths import BEST_MODEL, DEFAULT_NAMES, FRAMES_RECORD, REPORT, data_root, digest, list_frame_dirs
-from common.records import read_json
-from common.verdicts import VERDICTS_COLUMNS, failed_inputs, note_of, read_people, read_verdicts
+from common.verdicts import VERDICTS_COLUMNS, failed_inputs, note_of, read_object, read_people, read_verdicts
 
 COLUMNS = ("video", "verdict", "P(fake)", "faces", "people", "reason")
 FRAMES_DIR = "frames"  # in the working folder
@@ -94,8 +93,7 @@ def as_table(rows, columns=None):
 
 def damage_of(folder, video_id):
     """Return what of a video could not be read though the rest was judged, as 00 has it."""
-    record = read_json(folder / FRAMES_DIR / video_id / FRAMES_RECORD)
-    return record.get("warnings", []) if isinstance(record, dict) else []
+    return read_object(folder / FRAMES_DIR / video_id / FRAMES_RECORD).get("warnings", [])
 
 
 def unjudged(failure):
