@@ -5,6 +5,7 @@ Writes  <frames>/<video_id>/<video_id>-000.png … -010.png and frames.json; fai
 Rerun   skips videos that are complete, unchanged, and made with the same settings
 """
 
+import gc
 import os
 import shutil
 import sys
@@ -136,6 +137,7 @@ def read_video(path, count, max_side):
 
     Pictures are uint8 BGR (h, w, 3), `shown` is the (width, height) that players show, facts are fields of frames.json.
     """
+    gc.collect()  # a PyAV frame asked for its side data holds itself: at 1080p, 50 MB a video would pile up
     container, stream = open_video(path)
     with container:
         packets, cut_off = [], False

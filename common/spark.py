@@ -106,7 +106,8 @@ def run_on_spark(master, name, function, tasks, timeout_s, initializer=None, ini
     """
     if function.__module__ == "__main__":
         make_importable(sys.modules["__main__"])
-    context = start_spark(master, name).sparkContext
+    spark = start_spark(master, name)
+    context = spark.sparkContext
     from pyspark.accumulators import AccumulatorParam
 
     class Results(AccumulatorParam):
@@ -152,6 +153,9 @@ def run_on_spark(master, name, function, tasks, timeout_s, initializer=None, ini
                 failure[0].java_exception.getMessage() if hasattr(failure[0], "java_exception") else str(failure[0])
             )
             raise OutputError(f"Spark gave up: {(reason or 'no reason given').strip().splitlines()[0]}")
+    except (KeyboardInterrupt, GeneratorExit):  # the second one where Ctrl-C finds us waiting to be asked for more
+        hush(spark)
+        raise
     finally:
         context.stop()
         job.join()

@@ -12,7 +12,7 @@ import numpy as np
 from common.cli import printable
 from common.constants import CANNOT_JUDGE, CLASS_NAMES, FAKE, REAL, THRESHOLD
 from common.metrics import MEANINGS, format_metric
-from common.paths import PEOPLE_TABLE, VERDICTS_TABLE
+from common.paths import FRAMES_RECORD, PEOPLE_TABLE, VERDICTS_TABLE
 from common.records import InputError, failures, read_json
 
 NUMBERS = {  # column of a table that is no text: (its kind, the highest)
@@ -161,6 +161,12 @@ def text_report(rows, metrics, aggregate):
     return "\n".join(lines) + "\n"
 
 
+def source_name(frame_dir):
+    """Return the name of the video that a folder of frames is of, the folder's own if it does not say."""
+    made_from = read_object(frame_dir / FRAMES_RECORD).get("made_from")
+    return (isinstance(made_from, dict) and made_from.get("filename")) or frame_dir.name
+
+
 def failed_inputs(data_dir, videos_dir, frames_dir, verdicts):
     """Return the failures {"stage", "filename", "reason"} of inputs in `videos_dir` (or of that file) without a verdict.
 
@@ -172,9 +178,12 @@ def failed_inputs(data_dir, videos_dir, frames_dir, verdicts):
     judged |= {os.path.join(frames_dir, row["video_id"]) for row in verdicts}  # where 01a failed
     found = []
     for record in failures(data_dir):
-        path, top = Path(record["path"]), videos_dir if record["stage"] == "00" else frames_dir
-        if path.is_relative_to(top) and str(path) not in judged:
-            name = os.path.relpath(path, root if record["stage"] == "00" else frames_dir)
+        path, is_input = (
+            Path(record["path"]),
+            record["stage"] == "00",
+        )  # a later step failed on the folder of its frames
+        if path.is_relative_to(videos_dir if is_input else frames_dir) and str(path) not in judged:
+            name = os.path.relpath(path, root) if is_input else source_name(path)
             found.append({"stage": record["stage"], "filename": name, "reason": record["reason"]})
     return found
 

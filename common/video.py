@@ -1,5 +1,6 @@
 """Opening local video files and decoding them with PyAV, for taking frames (00) and for compressing videos again (03c)."""
 
+import gc
 import os
 from itertools import chain
 
@@ -11,6 +12,7 @@ from common.records import InputError
 # Only containers that carry their own pictures: no playlists, no image sequences, nothing that opens another file.
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm"
 OPEN_OPTIONS = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file", "enable_drefs": "0"}
+COLLECT_EVERY = 20  # packets
 
 
 def check_size(width, height, max_pixels=MAX_PIXELS):
@@ -79,7 +81,7 @@ def shown_frames(path):
         width, height = round(stream.width * float(stream.sample_aspect_ratio or 1)), stream.height
         fps, has_times = float(stream.average_rate or 25), container.format.name != "avi"
         first, index = None, 0
-        for packet in chain(demux(container, stream), (None,)):
+        for number, packet in enumerate(chain(demux(container, stream), (None,))):
             for frame in decode(stream.codec_context, packet):
                 if frame.pts is None or not has_times:
                     time_s = index / fps
@@ -88,3 +90,6 @@ def shown_frames(path):
                     time_s = float((frame.pts - first) * stream.time_base)
                 yield time_s, to_picture(frame, width, height)
                 index += 1
+            frame = None
+            if number % COLLECT_EVERY == 0:
+                gc.collect(1)  # a frame asked for its side data holds itself

@@ -1,5 +1,6 @@
 """00: which frames are taken, and that their pixels, orientation and record are right."""
 
+import gc
 import importlib
 from fractions import Fraction
 
@@ -11,6 +12,7 @@ from PIL import Image
 
 from common.constants import MAX_PIXELS
 from common.records import InputError
+from common.video import shown_frames
 from tests import videos
 from tests.videos import number_of, set_matrix, write_avi, write_numbered, write_streamed, write_video
 
@@ -161,6 +163,28 @@ def test_frames_nobody_needs_are_not_decoded(tmp_path, monkeypatch):
     packets, wanted_pts = plan_input(path)
     assert set(step.read_planned(path, packets, wanted_pts)) == set(wanted_pts)
     assert 11 <= len(decoded) < 60
+
+
+def frames_alive():
+    return sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects())
+
+
+@pytest.mark.parametrize("read", [lambda path: step.read_video(path, 11, 960), lambda path: [*shown_frames(path)]])
+def test_decoded_frames_do_not_pile_up(tmp_path, monkeypatch, read):
+    """Those of the last video may still be there, not those of all before it."""
+    path = tmp_path / "a.mp4"
+    write_numbered(path, 50)
+    gc.collect()
+    gc.disable()  # it would come some time later: a frame of 1080p is 3 MB
+    try:
+        found = []
+        for _ in range(4):
+            read(path)
+            found.append(frames_alive())
+    finally:
+        gc.enable()
+        gc.collect()
+    assert max(found) <= 25 and found[-1] <= found[0] + 10
 
 
 def plan_input(path):

@@ -330,6 +330,21 @@ def test_maps_that_fail_cost_no_verdict(monkeypatch, capsys, failure):
         detect.explain([])
 
 
+@pytest.mark.parametrize("status", [2, 130])
+def test_a_step_that_could_not_run_to_its_end_ends_everything(tmp_path, monkeypatch, weights, status):
+    def after_it(options):
+        raise AssertionError("a step after it was run")
+
+    monkeypatch.setattr(importlib.import_module("00_convert_video_to_image"), "main", lambda options: 0)
+    monkeypatch.setattr(detect, "list_frame_dirs", lambda frames_dir: [frames_dir])
+    monkeypatch.setattr(importlib.import_module("01a_crop_faces_mtcnn"), "main", lambda options: status)
+    monkeypatch.setattr(importlib.import_module("03a_load_model"), "main", after_it)
+    (detect.working_dir(detect.build_parser().parse_args(["x", "--data-dir", str(tmp_path)]), PHOTO) / "frames").mkdir(
+        parents=True
+    )
+    assert run(PHOTO, "--data-dir", tmp_path, "--weights", weights) == status
+
+
 def test_ctrl_c_is_a_line_and_status_130(tmp_path, weights, capsys, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
@@ -390,7 +405,7 @@ def test_suspicion_puts_the_unjudged_last():
 
 
 def test_failure_is_told_from_a_judged_file_of_the_same_name(tmp_path):
-    from common.records import note_failure
+    from common.records import note_failure, write_json
 
     for folder in ("a", "b", "data"):
         (tmp_path / "clips" / folder).mkdir(parents=True)
@@ -400,9 +415,16 @@ def test_failure_is_told_from_a_judged_file_of_the_same_name(tmp_path):
     note_failure(tmp_path / "data", "01a", tmp_path / "clips" / "data" / "x.mp4", "is in the table already")
     (tmp_path / "elsewhere.mp4").write_bytes(b"x")
     note_failure(tmp_path / "data", "00", tmp_path / "elsewhere.mp4", "of another folder")
+    frames_dir = tmp_path / "data" / "frames"
+    for folder, made_from in (("a__x", {"filename": "a/x.mp4"}), ("c__z", {"filename": "c/z.mp4"}), ("d", None)):
+        (frames_dir / folder).mkdir(parents=True)
+        write_json(frames_dir / folder / "frames.json", {"video_id": folder, "made_from": made_from})
+        note_failure(tmp_path / "data", "01a", frames_dir / folder, f"reason {folder}")
     verdicts = [{"filename": "a/x.mp4", "video_id": "a__x"}, {"filename": None, "video_id": "y"}]
-    failed = detect.failed_inputs(tmp_path / "data", tmp_path / "clips", tmp_path / "data" / "frames", verdicts)
-    assert failed == [{"stage": "00", "filename": "b/x.mp4", "reason": "reason b"}]
+    failed = detect.failed_inputs(tmp_path / "data", tmp_path / "clips", frames_dir, verdicts)
+    assert sorted((row["stage"], row["filename"], row["reason"]) for row in failed) == [
+        ("00", "b/x.mp4", "reason b"), ("01a", "c/z.mp4", "reason c__z"), ("01a", "d", "reason d")
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
