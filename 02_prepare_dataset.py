@@ -30,6 +30,7 @@ from common.cli import (
     stops_in_words,
 )  # fmt: skip
 from common.constants import CLASS_NAMES, FACE_KINDS, FAKE, REAL, SPLITS
+from common.dataset import COLUMNS, NOT_TRAINED_ON, Row, balance, columns_of
 from common.labels import Entry, load_videos
 from common.metrics import MIN_GROUPS
 from common.paths import (
@@ -40,6 +41,7 @@ from common.paths import (
     SPLIT_TABLE,
     data_root,
     digest,
+    digest_of_list,
     frames_dir_of,
     locate,
 )
@@ -48,29 +50,6 @@ from common.runner import list_messages, progress
 from common.splits import assign_splits, check_list, is_bystander, read_test_list, split_by_list
 
 STAGE = "02"
-COLUMNS = (
-    "file", "video_id", "filename", "group", "person", "frame", "frame_s", "face_px", "landmarks", "confidence",
-    "label", "split", "digest", "frame_px", "video_frames",
-)  # fmt: skip
-NOT_TRAINED_ON = ("frame_px", "video_frames")  # facts of the video, which the digest of the data leaves out
-
-
-def balance(rows):
-    """Return the rows with equally many of each label: the last, alphabetically, of the larger class are left out.
-
-    So few videos of that class remain but each keeps its frames; at most one stays partial, its `video_frames` lowered too.
-    """
-    counts = Counter(row["label"] for row in rows)
-    room = dict.fromkeys(counts, min(counts[FAKE], counts[REAL]))
-    kept, partial = [], set()
-    for row in sorted(rows, key=lambda row: (row["video_id"], row["frame"], row["person"])):
-        if room[row["label"]] > 0:
-            room[row["label"]] -= 1
-            kept.append(row)
-        else:
-            partial.add(row["video_id"])
-    frames = {name: len({row["frame"] for row in kept if row["video_id"] == name}) for name in partial}
-    return [{**row, "video_frames": frames.get(row["video_id"], row.get("video_frames"))} for row in kept]
 
 
 def keep_marked(videos):
@@ -82,28 +61,18 @@ def keep_marked(videos):
         faces_digest = digest(video.folder / "faces" / FACES_RECORD)
         current = is_our_record(marks) and marks["made_from"].get("faces_digest") == faces_digest
         digests = marks["digests"] if current else {}
-        video.faces = [{**face, "digest": digests[face["file"]]} for face in video.faces if face["file"] in digests]
+        video.faces = [face._replace(digest=digests[face.file]) for face in video.faces if face.file in digests]
         video.reason = None if video.faces else "its marked faces are missing; run 01b_mark_landmarks.py"
 
 
-def face_rows(videos, splits, face_kind):
-    """Return the rows of split.csv, before balancing, and {file name: path of the crop}."""
-    rows, paths = [], {}
-    for video in videos:
-        split = splits[video.group]
-        for face in video.faces:
-            if split != "test" and is_bystander(face, video.entry):
-                continue
-            left, top = face["crop_xywh"][:2]
-            paths[face["file"]] = video.folder / face_kind / face["file"]
-            rows.append({
-                "file": face["file"], "video_id": video.video_id, "filename": video.filename, "group": video.group,
-                "person": face["person"], "frame": face["frame"], "frame_s": face["frame_s"], "face_px": face["face_px"],
-                "landmarks": json.dumps([[round(x - left, 1), round(y - top, 1)] for x, y in face["landmarks"]]),
-                "confidence": face["confidence"], "label": video.label, "split": split,
-                "digest": face["digest"], "frame_px": video.frame_px, "video_frames": video.frames,
-            })  # fmt: skip
-    return rows, paths
+def face_rows(videos, splits):
+    """Return the Rows of the faces to use, before balancing: bystanders count in test only."""
+    return [
+        Row(video, face, splits[video.group], video.frames)
+        for video in videos
+        for face in video.faces
+        if splits[video.group] == "test" or not is_bystander(face, video.entry)
+    ]
 
 
 def link_or_copy(source, target):
@@ -122,13 +91,13 @@ def read_back(split_dir, group_of):
     for split in SPLITS:
         counts[split] = Counter()
         for label, name in enumerate(CLASS_NAMES):
-            for file in sorted(os.listdir(split_dir / split / name)):
+            for file in os.listdir(split_dir / split / name):
                 counts[split][label] += 1
                 seen[group_of[file.rsplit("-", 2)[0]]].add(split)
     return counts, sorted(group for group, splits in seen.items() if len(splits) > 1)
 
 
-def write_dataset(rows, paths, record, split_dir, prepared_dir, group_of):
+def write_dataset(rows, face_kind, record, split_dir, prepared_dir, group_of):
     """Write both folders under temporary names, check them as read back from disk, then put them in place."""
     with new_directory(split_dir) as new_split, new_directory(prepared_dir) as new_prepared:
         for name in CLASS_NAMES:
@@ -136,14 +105,15 @@ def write_dataset(rows, paths, record, split_dir, prepared_dir, group_of):
             for split in SPLITS:
                 (new_split / split / name).mkdir(parents=True)
         for row in progress(rows, len(rows), STAGE, "faces"):
-            name, source = CLASS_NAMES[row["label"]], paths[row["file"]]
-            link_or_copy(source, new_prepared / name / row["file"])
-            link_or_copy(source, new_split / row["split"] / name / row["file"])
+            name, file = CLASS_NAMES[row.video.label], row.face.file
+            link_or_copy(row.video.folder / face_kind / file, new_prepared / name / file)
+            link_or_copy(row.video.folder / face_kind / file, new_split / row.split / name / file)
         counts, leaks = read_back(new_split, group_of)
         if leaks:
             raise InputError(f"{len(leaks)} groups are in two sets, the first is {leaks[0]}; nothing was written")
-        placed = [{**row, "file": f"{row['split']}/{CLASS_NAMES[row['label']]}/{row['file']}"} for row in rows]
-        write_csv(new_split / SPLIT_TABLE, COLUMNS, placed)
+        places = (f"{row.split}/{CLASS_NAMES[row.video.label]}/{row.face.file}" for row in rows)
+        table = ({**columns_of(row), "file": place} for row, place in zip(rows, places, strict=True))
+        write_csv(new_split / SPLIT_TABLE, COLUMNS, table)
         write_json(new_split / SPLIT_RECORD, record)
         write_json(new_prepared / SPLIT_RECORD, record)
     return counts
@@ -153,12 +123,18 @@ def is_complete(rows, record, split_dir, prepared_dir):
     """Tell whether both folders were made from these rows and no file has been taken away since."""
     if any(read_json(folder / SPLIT_RECORD) != record for folder in (split_dir, prepared_dir)):
         return False
-    expected = [(split_dir, SPLIT_TABLE)]
+
+    files = defaultdict(list)
     for row in rows:
-        name = CLASS_NAMES[row["label"]]
-        expected += [(prepared_dir / name, row["file"]), (split_dir / row["split"] / name, row["file"])]
-    folders = {folder: set(os.listdir(folder)) if folder.is_dir() else () for folder, _ in set(expected)}
-    return all(file in folders[folder] for folder, file in expected)
+        files[row.split, CLASS_NAMES[row.video.label]].append(row.face.file)
+
+    def holds(folder, names):
+        return folder.is_dir() and set(os.listdir(folder)).issuperset(names)
+
+    return (split_dir / SPLIT_TABLE).is_file() and all(
+        holds(split_dir / split / name, found) and holds(prepared_dir / name, found)
+        for (split, name), found in files.items()
+    )
 
 
 def refuse_own_folder(folder):
@@ -169,19 +145,19 @@ def refuse_own_folder(folder):
 
 def groups_of(rows, split):
     """Return how many groups a set has."""
-    return len({row["group"] for row in rows if row["split"] == split})
+    return len({row.video.group for row in rows if row.split == split})
 
 
 def check_parts(rows, real_only):
     """Stop with the counts if a set lacks a class that it needs."""
-    counts = Counter((row["split"], row["label"]) for row in rows)
+    counts = Counter((row.split, row.video.label) for row in rows)
     needed = (REAL,) if real_only else (FAKE, REAL)
     if all(counts[split, label] for split in SPLITS for label in needed):
         return
     table = "; ".join(
         f"{split}: " + ", ".join(f"{counts[split, label]} {CLASS_NAMES[label]}" for label in needed) for split in SPLITS
     )
-    groups = len({row["group"] for row in rows})
+    groups = len({row.video.group for row in rows})
     stop(
         f"a set lacks a class ({table} faces, of {groups} groups: a fake, its original and its siblings are one). "
         "More videos, from more people, with labels, are needed; nothing was written"
@@ -249,41 +225,41 @@ def main(argv=None):
         videos, splits, notes = split_by_list(videos, listed, args.real_only)
     else:
         splits, notes = assign_splits(videos, args.real_only), []
-    rows, paths = face_rows(videos, splits, args.faces)
+    rows = face_rows(videos, splits)
     check_parts(rows, args.real_only)
     kept = (
-        rows
-        if args.real_only
-        else [row for split in SPLITS for row in balance([r for r in rows if r["split"] == split])]
+        rows if args.real_only else [row for split in SPLITS for row in balance([r for r in rows if r.split == split])]
     )
-    used = {row["video_id"] for row in rows}
+    used = {row.video.video_id for row in rows}
     faceless = [
         {"video_id": video.video_id, "filename": video.filename, "group": video.group, "label": video.label,
          "split": splits[video.group], "reason": "the altered person was not found" if video.faces else video.reason}
         for video in videos if video.video_id not in used
     ]  # fmt: skip
     trained_on = [column for column in COLUMNS if column not in NOT_TRAINED_ON]
-    key = json.dumps([[row[column] for column in trained_on] for row in kept], sort_keys=True)
+    texts = (json.dumps([values[column] for column in trained_on]) for values in map(columns_of, kept))
     record = {
         "columns": list(COLUMNS),
         "faces": args.faces,
         "real_only": args.real_only,
         "notes": notes,
-        "digest": digest(key.encode()),
+        "digest": digest_of_list(texts),
         "faceless": faceless,
     }
     if args.force or not is_complete(kept, record, split_dir, prepared_dir):
-        write_dataset(kept, paths, record, split_dir, prepared_dir, {video.video_id: video.group for video in videos})
+        write_dataset(
+            kept, args.faces, record, split_dir, prepared_dir, {video.video_id: video.group for video in videos}
+        )
         state = ""
     else:
         state = ", unchanged"
-    counts = Counter((row["split"], row["label"]) for row in kept)
+    counts = Counter((row.split, row.video.label) for row in kept)
     parts = [f"{split} {counts[split, REAL]} real + {counts[split, FAKE]} fake" for split in SPLITS]
     if left_out:
         say(f"{STAGE}: {left_out} videos without a label were left out")
     for note in notes:
         say(f"{STAGE}: warning: {note}")
-    groups = len({row["group"] for row in kept})
+    groups = len({row.video.group for row in kept})
     few = [f"{split} has {number}" for split in SPLITS[1:] if (number := groups_of(kept, split)) < MIN_GROUPS]
     if few:
         say(f"{STAGE}: warning: {' and '.join(few)} groups; with fewer than {MIN_GROUPS} results on them say little")

@@ -88,7 +88,11 @@ def faces_of_videos(videos, face_kind):
         for face in video.faces:
             names = ("file", "frame", "frame_s", "person", "confidence", "face_px")
             rows.append(
-                {**shared, **{name: face[name] for name in names}, "path": video.folder / face_kind / face["file"]}
+                {
+                    **shared,
+                    **{name: getattr(face, name) for name in names},
+                    "path": video.folder / face_kind / face.file,
+                }
             )
     return rows, faceless
 

@@ -18,15 +18,26 @@ import shutil
 import sys
 import textwrap
 import unicodedata
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from common.aggregation import AGGREGATES, rule_of
 from common.cli import INTERRUPTED, make_parser, positive, printable, say, stop, stops_in_words
 from common.constants import CANNOT_JUDGE
-from common.model import BASE_WEIGHTS
+from common.model import BASE_WEIGHTS, load_model
 from common.model_facts import doubt, read_model_facts
 from common.model_record import check_faces, read_model_record, record_path
-from common.paths import BEST_MODEL, DEFAULT_NAMES, FRAMES_RECORD, REPORT, data_root, digest, list_frame_dirs
+from common.paths import (
+    BEST_MODEL,
+    DEFAULT_NAMES,
+    FRAMES_RECORD,
+    REPORT,
+    VERDICTS_TABLE,
+    data_root,
+    digest,
+    list_frame_dirs,
+)
+from common.spark import start_spark
 from common.verdicts import VERDICTS_COLUMNS, failed_inputs, note_of, read_object, read_people, read_verdicts
 
 COLUMNS = ("video", "verdict", "P(fake)", "faces", "people", "reason")
@@ -141,6 +152,18 @@ def explain(options):
     return 0
 
 
+def load_ahead(weights, folder, force):
+    """Return an executor that loads the network, then Spark unless its verdicts are there, while other processes read the videos.
+
+    What goes wrong in it goes wrong again, and is said, in the step that needs it.
+    """
+    ahead = ThreadPoolExecutor(1)
+    ahead.submit(load_model, weights)
+    if force or not (folder / VERDICTS_TABLE).is_file():
+        ahead.submit(start_spark, None)
+    return ahead
+
+
 def run_steps(args, path, folder, weights):
     """Run the pipeline on `path` into `folder`; return (worst exit status, rows of verdicts)."""
     place = ["--data-dir", str(folder)]
@@ -175,7 +198,11 @@ def main(argv=None):
     rule_of(args.aggregate, record, record_path(weights))  # now, not after minutes
     folder = working_dir(args, path)
     say(f"judging {path} with {weights}")
-    worst, verdicts = run_steps(args, path, folder, weights)
+    ahead = load_ahead(weights, folder, args.force)
+    try:
+        worst, verdicts = run_steps(args, path, folder, weights)
+    finally:
+        ahead.shutdown(wait=False, cancel_futures=True)
     warning = doubt(read_model_facts(weights))
     report = folder / REPORT if verdicts else None
     people = read_people(folder) if verdicts else {}

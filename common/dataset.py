@@ -1,14 +1,63 @@
-"""The balanced and split faces that 02 leaves, as the scripts read them."""
+"""The balanced and split faces: their rows as 02 writes them and as the other scripts read them."""
 
 import csv
+from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 from common.cli import require
-from common.constants import SPLITS
+from common.constants import FAKE, REAL, SPLITS
+from common.labels import Face, Video
 from common.paths import SPLIT_RECORD, SPLIT_TABLE
 from common.records import InputError, read_json
 
+COLUMNS = (
+    "file", "video_id", "filename", "group", "person", "frame", "frame_s", "face_px", "landmarks", "confidence",
+    "label", "split", "digest", "frame_px", "video_frames",
+)  # fmt: skip
+NOT_TRAINED_ON = ("frame_px", "video_frames")  # facts of the video, which the digest of the data leaves out
 REDO_DATASET = "run 02_prepare_dataset.py --force"
+
+
+class Row(NamedTuple):
+    """One face of the dataset."""
+
+    video: Video
+    face: Face
+    split: str
+    video_frames: int | None
+
+
+def columns_of(row):
+    """Return {column: value} of a Row for split.csv, whose `file` is a path below the split folder."""
+    video = row.video
+    return {
+        **row.face._asdict(), "video_id": video.video_id, "filename": video.filename, "group": video.group, "label": video.label,
+        "split": row.split, "frame_px": video.frame_px, "video_frames": row.video_frames,
+    }  # fmt: skip
+
+
+def balance(rows):
+    """Return the rows with equally many of each label: the last, alphabetically, of the larger class are left out.
+
+    So few videos of that class remain but each keeps its frames; at most one stays partial, its `video_frames` lowered too.
+    """
+    counts = Counter(row.video.label for row in rows)
+    room = dict.fromkeys(counts, min(counts[FAKE], counts[REAL]))
+    kept, partial = [], {}
+    for row in sorted(rows, key=lambda row: (row.video.video_id, row.face.frame, row.face.person)):
+        if room[row.video.label] > 0:
+            room[row.video.label] -= 1
+            kept.append(row)
+        else:
+            partial[row.video.video_id] = set()
+    for row in kept:
+        if row.video.video_id in partial:
+            partial[row.video.video_id].add(row.face.frame)
+    return [
+        row._replace(video_frames=len(partial[row.video.video_id])) if row.video.video_id in partial else row
+        for row in kept
+    ]
 
 
 def read_split(split_dir):

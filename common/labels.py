@@ -5,6 +5,7 @@ import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import NamedTuple
 
 from common.constants import FAKE, REAL
 from common.groups import find_groups
@@ -37,6 +38,19 @@ class Entry:
     metadata: Path | None = None  # the file that says so
 
 
+class Face(NamedTuple):
+    """One face of a video: what faces.json says of it, in little memory, as there may be millions."""
+
+    file: str
+    frame: int
+    frame_s: float
+    person: int
+    confidence: float
+    face_px: float
+    landmarks: str  # JSON of five [x, y], px of the crop
+    digest: str
+
+
 @dataclass
 class Video:
     """One video and what is known of it. `reason` says why there are no faces."""
@@ -44,7 +58,7 @@ class Video:
     video_id: str
     filename: str
     folder: Path
-    faces: list = field(default_factory=list)
+    faces: list[Face] = field(default_factory=list)
     reason: str | None = None
     entry: Entry | None = None
     named: bool = False  # some metadata.json has an item for its id, used or refused
@@ -55,6 +69,13 @@ class Video:
     @property
     def label(self):
         return self.entry.label if self.entry else None
+
+
+def read_face(record):
+    """Return the Face of an item of faces.json."""
+    left, top = record["crop_xywh"][:2]
+    landmarks = json.dumps([[round(x - left, 1), round(y - top, 1)] for x, y in record["landmarks"]])
+    return Face(*(landmarks if name == "landmarks" else record[name] for name in Face._fields))
 
 
 def leaves_directory(name):
@@ -158,9 +179,9 @@ def load_videos(videos_dir, frames_dir, data_dir, stage="reading", strict=False)
         video.frame_px = max(frames_record.get("width", 0), frames_record.get("height", 0)) or None
         video.frames = len(frames_record.get("frames", ())) or None
         faces_record = read_json(folder / "faces" / FACES_RECORD)
-        if isinstance(faces_record, dict) and "faces" in faces_record:
-            video.faces, video.reason = faces_record["faces"], faces_record["reason"]
-        else:
+        try:
+            video.faces, video.reason = [read_face(face) for face in faces_record["faces"]], faces_record["reason"]
+        except (TypeError, KeyError, ValueError):  # there is none, or it is damaged
             failure = failed.get(os.path.abspath(folder))
             video.reason = failure or "its faces were not looked for; run 01a_crop_faces_mtcnn.py"
     groups = find_groups(entries, videos)

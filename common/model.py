@@ -5,6 +5,7 @@ import http.client
 import importlib
 import os
 import tempfile
+import threading
 import urllib.request
 from pathlib import Path
 
@@ -22,6 +23,7 @@ CONNECT_TIMEOUT_S = 5
 DOWNLOADS = ("imagenet", "noisy-student")
 
 loaded = {}  # what `load_model` has loaded last: its path, digest and shape, and the model
+loading = threading.Lock()  # detect.py loads it in a thread, ahead of 03a
 
 
 def load_keras():
@@ -111,12 +113,13 @@ def load_model(weights_path):
     """
     record = read_model_record(weights_path)
     key = os.path.abspath(weights_path), digest(Path(weights_path)), record["backbone"], record["input_size"]
-    if loaded.get("key") != key:
-        model = build_model(record["backbone"], record["input_size"])
-        load_arrays(model, weights_path)
-        model.compile(jit_compile=False)  # compiled by XLA it is several times slower on CPUs
-        loaded.update(key=key, model=model)
-    return loaded["model"], record
+    with loading:
+        if loaded.get("key") != key:
+            model = build_model(record["backbone"], record["input_size"])
+            load_arrays(model, weights_path)
+            model.compile(jit_compile=False)  # compiled by XLA it is several times slower on CPUs
+            loaded.update(key=key, model=model)
+        return loaded["model"], record
 
 
 def load_arrays(model, weights_path):

@@ -104,6 +104,15 @@ def digest(data):
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
+def digest_of_list(items):
+    """Return the digest of a JSON list from the JSON of its items, of which there may be too many for memory."""
+    whole = hashlib.blake2b(b"[", digest_size=16)
+    for number, item in enumerate(items):
+        whole.update(f"{', ' if number else ''}{item}".encode())
+    whole.update(b"]")
+    return whole.hexdigest()
+
+
 def walk_inputs(directory, excluded, seen, problems=None):
     """Yield the files below `directory` in sorted order, without outputs and temporary names.
 

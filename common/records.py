@@ -2,7 +2,6 @@
 
 import csv
 import errno
-import io
 import json
 import os
 import secrets
@@ -14,6 +13,7 @@ from pathlib import Path
 from common.paths import FAILED_TABLE, digest
 
 FAILURES_DIR = ".failed"  # below the data root: one small file per failed video, so that shards never share one
+SURROGATES = "backslashreplace"  # what becomes of the bytes of names that are not UTF-8
 FATAL_ERRNOS = {
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR, errno.EEXIST
 }  # fmt: skip
@@ -42,19 +42,26 @@ def temporary_name(path):
     return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
 
 
+@contextmanager
+def replacing(path):
+    """Give a path to write to, which becomes `path` in one step once all is written. Raises OutputError, InputError."""
+    temporary = temporary_name(path)
+    with writing():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
 def write_atomic(path, content):
     """Write text or bytes to `path` in one step. Raises OutputError, InputError.
 
     File names that are not UTF-8 reach us with surrogates in them; those become \\udcXX, which JSON reads back.
     """
-    temporary = temporary_name(path)
-    with writing():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.encode(errors=SURROGATES) if isinstance(content, str) else content)
 
 
 def check_writable(folder):
@@ -70,12 +77,11 @@ def write_json(path, value):
 
 
 def write_csv(path, columns, rows):
-    """Write dicts as a CSV table in one step; None becomes an empty field."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomic(path, text.getvalue())
+    """Write dicts, of which there may be too many for memory, as a CSV table in one step; None becomes an empty field."""
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", errors=SURROGATES, newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n", extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def read_json(path):

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from common.cli import stop, under_spark_submit, usable_cpus
+from common.cli import under_spark_submit, usable_cpus
 from common.paths import REPOSITORY_DIR
-from common.records import OutputError
+from common.records import InputError, OutputError
 from common.runner import do_safely, outcome_of, start_pool
 
 SHUFFLE_PARTITIONS_PER_CORE = 2  # Spark's 200 cost more than the whole job on one machine
@@ -31,7 +31,10 @@ def java_home():
 
 
 def start_spark(master, name="video verdicts"):
-    """Return a quiet Spark session: under spark-submit the submitted one, else on `master`, else on all local cores."""
+    """Return a quiet Spark session: under spark-submit the submitted one, else on `master`, else on all local cores.
+
+    Raises InputError if Spark does not start.
+    """
     os.environ["JAVA_HOME"] = java_home()
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     from py4j.protocol import Py4JError
@@ -65,7 +68,8 @@ def start_spark(master, name="video verdicts"):
             return thread.submit(SparkSession.builder.appName(name).config(conf=conf).getOrCreate).result()
     except (PySparkRuntimeError, Py4JError):
         java = os.environ["JAVA_HOME"]
-        stop(f"Spark did not start on {conf.get('spark.master')} with the Java in {java} (JAVA_HOME: 8, 11 or 17)")
+        where = f"on {conf.get('spark.master')} with the Java in {java} (JAVA_HOME: 8, 11 or 17)"
+        raise InputError(f"Spark did not start {where}") from None
 
 
 def hush(spark):

@@ -69,7 +69,7 @@ def assign_splits(videos, real_only, cuts_percent=CUTS_PERCENT):
 
 def is_bystander(face, entry):
     """Tell whether a face of a fake video is another person than the one that metadata.json says was altered."""
-    return entry.label == FAKE and entry.altered_person is not None and face["person"] != entry.altered_person
+    return entry.label == FAKE and entry.altered_person is not None and face.person != entry.altered_person
 
 
 def read_test_list(path, videos_dir):

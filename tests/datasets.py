@@ -98,6 +98,8 @@ def write_video_folder(frames_dir, video_id, label, faces=2, reason=None, face_k
         write_picture(folder / face_kind / file, face_bgr(label, frame))
         records.append({
             "file": file, "frame": frame, "frame_s": 0.5 * frame, "person": 0, "confidence": 0.99, "face_px": 60.0,
+            "crop_xywh": [0, 0, 80, 80], "landmarks": [[30, 30], [50, 30], [40, 40], [32, 50], [48, 50]],
+            "digest": digest(folder / face_kind / file),
         })  # fmt: skip
     write_json(folder / "faces" / FACES_RECORD, {"faces": records, "reason": reason})
     return folder

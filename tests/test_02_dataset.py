@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from common.constants import CLASS_NAMES, FAKE, REAL, SPLITS
+from common.labels import Face, Video, load_videos
 from common.paths import digest, video_id_of
 from common.records import InputError
 from common.splits import split_groups
@@ -130,36 +131,39 @@ def test_groups_without_the_rarer_class_follow_the_alphabet():
 
 
 def face(video_id, label, frame=0, person=0):
-    return {"video_id": video_id, "label": label, "frame": frame, "person": person}
+    video = Video(video_id, f"{video_id}.mp4", Path(video_id), entry=prepare.Entry(f"{video_id}.mp4", label))
+    return prepare.Row(video, Face("x.png", frame, 0.0, person, 1.0, 100.0, "[]", ""), "train", 10)
 
 
 def test_balance_drops_the_last_videos_and_keeps_at_most_one_partial():
     fakes = [face(f"fake_{video}", FAKE, frame, person) for video in "abcd" for frame in range(3) for person in (0, 1)]
     reals = [face("real_a", REAL, frame) for frame in range(10)]
     kept = prepare.balance([*reversed(fakes), *reals])
-    counts = Counter(row["video_id"] for row in kept)
+    counts = Counter(row.video.video_id for row in kept)
     assert counts == {"fake_a": 6, "fake_b": 4, "real_a": 10}
-    assert [(row["frame"], row["person"]) for row in kept if row["video_id"] == "fake_b"] == [
-        (0, 0),
-        (0, 1),
-        (1, 0),
-        (1, 1),
+    assert [(row.face.frame, row.face.person, row.video_frames) for row in kept if row.video.video_id == "fake_b"] == [
+        (0, 0, 2),
+        (0, 1, 2),
+        (1, 0, 2),
+        (1, 1, 2),
     ]
+    assert {row.video_frames for row in kept if row.video.video_id != "fake_b"} == {10}
 
 
 def test_balance_keeps_a_videos_faces_together_where_names_sort_otherwise():
     """ "a!" sorts after "a" as a name, but "a!-000" before "a-000": balancing goes by video."""
     rows = [face(video_id, FAKE, frame) for video_id in ("a", "a!") for frame in range(3)]
     kept = prepare.balance([*rows, *(face("r", REAL, frame) for frame in range(3))])
-    assert Counter(row["video_id"] for row in kept) == {"a": 3, "r": 3}
+    assert Counter(row.video.video_id for row in kept) == {"a": 3, "r": 3}
 
 
 def test_is_bystander():
     fake, real = ({"label": label, "altered_person": 1} for label in (FAKE, REAL))
     entry = prepare.Entry("x.mp4", **fake)
-    assert prepare.is_bystander({"person": 0}, entry) and not prepare.is_bystander({"person": 1}, entry)
-    assert not prepare.is_bystander({"person": 0}, prepare.Entry("x.mp4", **real))
-    assert not prepare.is_bystander({"person": 0}, prepare.Entry("x.mp4", FAKE))
+    first, second = (face("x", FAKE, person=person).face for person in (0, 1))
+    assert prepare.is_bystander(first, entry) and not prepare.is_bystander(second, entry)
+    assert not prepare.is_bystander(first, prepare.Entry("x.mp4", **real))
+    assert not prepare.is_bystander(first, prepare.Entry("x.mp4", FAKE))
 
 
 # --- the dataset on disk
@@ -651,16 +655,13 @@ def test_read_back_counts_and_names_the_groups_in_two_sets(tmp_path):
 
 def test_write_dataset_refuses_a_leak(tmp_path):
     videos_dir = write_pairs(tmp_path, actors=1, frames=1)
-    rows, paths = [], {}
-    for split, kind in (("train", "real"), ("val", "fake")):
-        file = f"actor_000_{kind}-000-00.png"
-        rows.append({"file": file, "label": CLASS_NAMES.index(kind), "split": split})
-        paths[file] = videos_dir / f"actor_000_{kind}" / "faces" / file
+    fake, real = load_videos(videos_dir, videos_dir, tmp_path)[0]
+    rows = [prepare.Row(video, video.faces[0], split, 1) for video, split in ((real, "train"), (fake, "val"))]
     where = (tmp_path / "split", tmp_path / "prepared")
     with pytest.raises(InputError, match="1 groups are in two sets"):
-        prepare.write_dataset(rows, paths, {}, *where, {"actor_000_real": "a", "actor_000_fake": "a"})
+        prepare.write_dataset(rows, "faces", {}, *where, {"actor_000_real": "a", "actor_000_fake": "a"})
     assert not where[0].exists() and not where[1].exists()
-    prepare.write_dataset(rows, paths, {}, *where, {"actor_000_real": "a", "actor_000_fake": "b"})
+    prepare.write_dataset(rows, "faces", {}, *where, {"actor_000_real": "a", "actor_000_fake": "b"})
     assert (where[0] / "val" / "fake" / "actor_000_fake-000-00.png").is_file()
 
 

@@ -13,8 +13,9 @@ import cv2
 import matplotlib
 import numpy as np
 import pytest
+from pyspark import SparkContext
 
-from common.model import build_model, save_model
+from common.model import build_model, load_model, save_model
 from common.verdicts import read_verdicts, suspicion
 from tests.reports import video, write_run
 
@@ -353,6 +354,24 @@ def test_ctrl_c_is_a_line_and_status_130(tmp_path, weights, capsys, monkeypatch)
     assert run(PHOTO, "--data-dir", tmp_path, "--weights", weights) == 130
     err = capsys.readouterr().err
     assert err.endswith("interrupted; run it again\n") and "Traceback" not in err
+
+
+def test_network_and_spark_are_ready_when_their_steps_come(tmp_path, weights):
+    def loaded(force):
+        ahead = detect.load_ahead(weights, tmp_path, force)
+        first = load_model(weights)[0]  # as 03a does, while the other thread may still be at it
+        ahead.shutdown()
+        assert load_model(weights)[0] is first
+        return SparkContext._active_spark_context is not None
+
+    if SparkContext._active_spark_context:
+        SparkContext._active_spark_context.stop()
+    (tmp_path / "video_preds.csv").touch()
+    assert not loaded(force=False), "a rerun waits for Spark, which it does not need"
+    assert loaded(force=True)
+    SparkContext._active_spark_context.stop()
+    missing = detect.load_ahead(tmp_path / "missing.h5", tmp_path, force=False)
+    missing.shutdown()  # 03a says so
 
 
 def test_working_folders_are_never_shared(tmp_path, monkeypatch):

@@ -121,8 +121,9 @@ def test_foreign_records_are_no_frames_and_no_traceback(tmp_path, text):
     assert video.faces == [] and "run 00_convert" in video.reason
 
 
-def test_foreign_faces_record_is_no_faces_and_no_traceback(tmp_path):
-    (write_video(tmp_path, "x.mp4") / "faces" / "faces.json").write_text("[1]")
+@pytest.mark.parametrize("text", ["[1]", "{}", '{"faces": 3, "reason": null}', '{"faces": [{}], "reason": null}'])
+def test_foreign_faces_record_is_no_faces_and_no_traceback(tmp_path, text):
+    (write_video(tmp_path, "x.mp4") / "faces" / "faces.json").write_text(text)
     (video,), _ = load_videos(tmp_path, tmp_path, tmp_path)
     assert video.faces == [] and "run 01a_crop" in video.reason
 
