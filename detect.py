@@ -27,16 +27,7 @@ from common.constants import CANNOT_JUDGE
 from common.model import BASE_WEIGHTS, load_model
 from common.model_facts import doubt, read_model_facts
 from common.model_record import check_faces, read_model_record, record_path
-from common.paths import (
-    BEST_MODEL,
-    DEFAULT_NAMES,
-    FRAMES_RECORD,
-    REPORT,
-    VERDICTS_TABLE,
-    data_root,
-    digest,
-    list_frame_dirs,
-)
+from common.paths import BEST_MODEL, DEFAULT_NAMES, FRAMES_RECORD, REPORT, data_root, digest, list_frame_dirs
 from common.spark import start_spark
 from common.verdicts import VERDICTS_COLUMNS, failed_inputs, note_of, read_object, read_people, read_verdicts
 
@@ -152,15 +143,14 @@ def explain(options):
     return 0
 
 
-def load_ahead(weights, folder, force):
-    """Return an executor that loads the network, then Spark unless its verdicts are there, while other processes read the videos.
+def load_ahead(weights):
+    """Return an executor that loads the network, then Spark, while other processes read the videos.
 
     What goes wrong in it goes wrong again, and is said, in the step that needs it.
     """
     ahead = ThreadPoolExecutor(1)
     ahead.submit(load_model, weights)
-    if force or not (folder / VERDICTS_TABLE).is_file():
-        ahead.submit(start_spark, None)
+    ahead.submit(start_spark, None)
     return ahead
 
 
@@ -198,7 +188,7 @@ def main(argv=None):
     rule_of(args.aggregate, record, record_path(weights))  # now, not after minutes
     folder = working_dir(args, path)
     say(f"judging {path} with {weights}")
-    ahead = load_ahead(weights, folder, args.force)
+    ahead = load_ahead(weights)
     try:
         worst, verdicts = run_steps(args, path, folder, weights)
     finally:
