@@ -30,7 +30,7 @@ from common.cli import (
     stops_in_words,
 )  # fmt: skip
 from common.constants import CLASS_NAMES, FACE_KINDS, FAKE, REAL, SPLITS
-from common.dataset import COLUMNS, NOT_TRAINED_ON, Row, balance, columns_of
+from common.dataset import COLUMNS, NOT_TRAINED_ON, Row, balance, csv_values
 from common.labels import Entry, load_videos
 from common.metrics import MIN_GROUPS
 from common.paths import (
@@ -105,14 +105,15 @@ def write_dataset(rows, face_kind, record, split_dir, prepared_dir, group_of):
             for split in SPLITS:
                 (new_split / split / name).mkdir(parents=True)
         for row in progress(rows, len(rows), STAGE, "faces"):
-            name, file = CLASS_NAMES[row.video.label], row.face.file
-            link_or_copy(row.video.folder / face_kind / file, new_prepared / name / file)
-            link_or_copy(row.video.folder / face_kind / file, new_split / row.split / name / file)
+            name, source = CLASS_NAMES[row.video.label], row.video.folder / face_kind / row.face.file
+            link_or_copy(source, new_prepared / name / source.name)
+            link_or_copy(source, new_split / row.split / name / source.name)
         counts, leaks = read_back(new_split, group_of)
         if leaks:
             raise InputError(f"{len(leaks)} groups are in two sets, the first is {leaks[0]}; nothing was written")
-        places = (f"{row.split}/{CLASS_NAMES[row.video.label]}/{row.face.file}" for row in rows)
-        table = ({**columns_of(row), "file": place} for row, place in zip(rows, places, strict=True))
+        table = (
+            {**csv_values(row), "file": f"{row.split}/{CLASS_NAMES[row.video.label]}/{row.face.file}"} for row in rows
+        )
         write_csv(new_split / SPLIT_TABLE, COLUMNS, table)
         write_json(new_split / SPLIT_RECORD, record)
         write_json(new_prepared / SPLIT_RECORD, record)
@@ -237,7 +238,7 @@ def main(argv=None):
         for video in videos if video.video_id not in used
     ]  # fmt: skip
     trained_on = [column for column in COLUMNS if column not in NOT_TRAINED_ON]
-    texts = (json.dumps([values[column] for column in trained_on]) for values in map(columns_of, kept))
+    texts = (json.dumps([values[column] for column in trained_on]) for values in map(csv_values, kept))
     record = {
         "columns": list(COLUMNS),
         "faces": args.faces,

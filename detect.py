@@ -146,7 +146,8 @@ def explain(options):
 def load_ahead(weights):
     """Return an executor that loads the network, then Spark, while other processes read the videos.
 
-    What goes wrong in it goes wrong again, and is said, in the step that needs it.
+    What goes wrong in it goes wrong again, and is said, in the step that needs it. The caller shuts it down; a network that is
+    being loaded then still delays the end.
     """
     ahead = ThreadPoolExecutor(1)
     ahead.submit(load_model, weights)

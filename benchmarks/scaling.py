@@ -75,13 +75,14 @@ def steps_of(videos, nodes, figures):
         faces * f["face_bytes"],
         faces * f["prediction_bytes"],
     )
+    verdicts_core_s = videos * f["verdicts_core_s_per_video"] + faces * f["verdicts_core_s_per_face"]
     used = min(nodes, max(1, videos // f["cores_per_node"]))
     files_00, files_01a, files_03a = 2 * videos + frames, 2 * videos + frames + faces, 2 * videos + faces
     return [
         Step("00", videos * f["frames_core_s_per_video"], f["start_s"], used, video_bytes + frame_bytes, files_00),
         Step("01a", frames * f["faces_core_s_per_frame"], f["start_s"], used, frame_bytes + face_bytes + records, files_01a),
-        Step("03a", faces * f["scores_core_s_per_face"], f["start_s"], 1, face_bytes + records + line_bytes, files_03a),
-        Step("04", faces * f["verdicts_core_s_per_face"], f["verdicts_s"], 1, line_bytes, 1),
+        Step("03a", faces * f["scores_core_s_per_face"], f["scores_start_s"], 1, face_bytes + records + line_bytes, files_03a),
+        Step("04", verdicts_core_s, f["verdicts_s"], 1, line_bytes, 1),
     ]  # fmt: skip
 
 

@@ -5,6 +5,7 @@ import functools
 import logging
 import os
 import sys
+import traceback
 import warnings
 from pathlib import Path
 
@@ -129,7 +130,10 @@ def stop(message):
 
 
 def stops_in_words(main):
-    """Decorate the main function of a script: what stops it is one line, also Ctrl-C, and an exit status."""
+    """Decorate the main function of a script: what stops it is one line, also Ctrl-C, and an exit status.
+
+    A crash of a script ends with 2 instead of Python's 1, which would mean that some inputs failed and the rest is done.
+    """
 
     @functools.wraps(main)
     def run(argv=None):
@@ -140,6 +144,11 @@ def stops_in_words(main):
         except KeyboardInterrupt:
             say("interrupted; run it again")
             raise SystemExit(INTERRUPTED) from None
+        except Exception:
+            if argv is not None:  # called by another program, whose business it is
+                raise
+            traceback.print_exc()
+            raise SystemExit(2) from None
 
     return run
 

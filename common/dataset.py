@@ -20,7 +20,7 @@ REDO_DATASET = "run 02_prepare_dataset.py --force"
 
 
 class Row(NamedTuple):
-    """One face of the dataset."""
+    """One face of the dataset. `video_frames`: of the video that were looked at, fewer where balancing took some away."""
 
     video: Video
     face: Face
@@ -28,8 +28,8 @@ class Row(NamedTuple):
     video_frames: int | None
 
 
-def columns_of(row):
-    """Return {column: value} of a Row for split.csv, whose `file` is a path below the split folder."""
+def csv_values(row):
+    """Return {column: value} of a Row for split.csv, but for `file`: 02 puts its folder below the split folder before it."""
     video = row.video
     return {
         **row.face._asdict(), "video_id": video.video_id, "filename": video.filename, "group": video.group, "label": video.label,
@@ -38,7 +38,7 @@ def columns_of(row):
 
 
 def balance(rows):
-    """Return the rows with equally many of each label: the last, alphabetically, of the larger class are left out.
+    """Return the Rows of one split with equally many of each label: the last, alphabetically, of the larger class are left out.
 
     So few videos of that class remain but each keeps its frames; at most one stays partial, its `video_frames` lowered too.
     """

@@ -39,7 +39,7 @@ class Entry:
 
 
 class Face(NamedTuple):
-    """One face of a video: what faces.json says of it, in little memory, as there may be millions."""
+    """One face of a video: what faces.json says of it (s; px of the source), in little memory, as there may be millions."""
 
     file: str
     frame: int
@@ -72,7 +72,7 @@ class Video:
 
 
 def read_face(record):
-    """Return the Face of an item of faces.json."""
+    """Return the Face of an item of faces.json. Raises KeyError, TypeError or ValueError where it is damaged."""
     left, top = record["crop_xywh"][:2]
     landmarks = json.dumps([[round(x - left, 1), round(y - top, 1)] for x, y in record["landmarks"]])
     return Face(*(landmarks if name == "landmarks" else record[name] for name in Face._fields))
@@ -179,9 +179,12 @@ def load_videos(videos_dir, frames_dir, data_dir, stage="reading", strict=False)
         video.frame_px = max(frames_record.get("width", 0), frames_record.get("height", 0)) or None
         video.frames = len(frames_record.get("frames", ())) or None
         faces_record = read_json(folder / "faces" / FACES_RECORD)
-        try:
-            video.faces, video.reason = [read_face(face) for face in faces_record["faces"]], faces_record["reason"]
-        except (TypeError, KeyError, ValueError):  # there is none, or it is damaged
+        if isinstance(faces_record, dict) and "faces" in faces_record:
+            try:
+                video.faces, video.reason = [read_face(face) for face in faces_record["faces"]], faces_record["reason"]
+            except (TypeError, KeyError, ValueError):
+                video.reason = f"its {FACES_RECORD} is damaged; run 01a_crop_faces_mtcnn.py --force"
+        else:
             failure = failed.get(os.path.abspath(folder))
             video.reason = failure or "its faces were not looked for; run 01a_crop_faces_mtcnn.py"
     groups = find_groups(entries, videos)

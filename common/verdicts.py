@@ -178,10 +178,8 @@ def failed_inputs(data_dir, videos_dir, frames_dir, verdicts):
     judged |= {os.path.join(frames_dir, row["video_id"]) for row in verdicts}  # where 01a failed
     found = []
     for record in failures(data_dir):
-        path, is_input = (
-            Path(record["path"]),
-            record["stage"] == "00",
-        )  # a later step failed on the folder of its frames
+        # A later step failed on the folder of a video's frames.
+        path, is_input = Path(record["path"]), record["stage"] == "00"
         if path.is_relative_to(videos_dir if is_input else frames_dir) and str(path) not in judged:
             name = os.path.relpath(path, root) if is_input else source_name(path)
             found.append({"stage": record["stage"], "filename": name, "reason": record["reason"]})

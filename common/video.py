@@ -12,7 +12,7 @@ from common.records import InputError
 # Only containers that carry their own pictures: no playlists, no image sequences, nothing that opens another file.
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm"
 OPEN_OPTIONS = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file", "enable_drefs": "0"}
-COLLECT_EVERY = 20  # packets
+COLLECT_EVERY = 20  # packets; as many frames of 1080p are 60 MB
 
 
 def check_size(width, height, max_pixels=MAX_PIXELS):
@@ -90,6 +90,8 @@ def shown_frames(path):
                     time_s = float((frame.pts - first) * stream.time_base)
                 yield time_s, to_picture(frame, width, height)
                 index += 1
-            frame = None
-            if number % COLLECT_EVERY == 0:
-                gc.collect(1)  # a frame asked for its side data holds itself
+            frame = None  # else the last one would outlive this
+            if number % COLLECT_EVERY == COLLECT_EVERY - 1:
+                gc.collect(
+                    1
+                )  # a frame asked for its side data holds itself; all of TensorFlow need not be looked through

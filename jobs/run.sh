@@ -16,6 +16,7 @@ else
     [ -x "${python[0]}" ] || { echo "error: ${python[0]} does not exist: run make once, or set VENV or CONDA_ENV" >&2; exit 2; }
 fi
 echo "$(date '+%F %T') $(hostname): $*" >&2
+"${python[@]}" "$1" --help > /dev/null || { echo "error: $1 cannot start in this Python environment" >&2; exit 2; }
 "${python[@]}" "$@"
 status=$?
 if [ "$status" -eq 1 ]; then

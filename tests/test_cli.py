@@ -53,10 +53,13 @@ def test_what_stops_a_script_is_one_line_and_a_status(capsys, error, status, lin
     assert main([]) == 0 and main(["a"]) == 1 and main.__name__ == "main"
 
 
-def test_a_mistake_of_ours_keeps_its_traceback():
+def test_a_mistake_of_ours_keeps_its_traceback(capsys):
     @cli.stops_in_words
     def main(argv=None):
         return [][0]
 
     with pytest.raises(IndexError):
+        main([])  # from another program
+    with pytest.raises(SystemExit, match="2"):  # 1 would mean that some inputs failed
         main()
+    assert "IndexError" in capsys.readouterr().err

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from pyspark import SparkContext
 
-from common.model import build_model, load_model, save_model
+from common.model import build_model, load_model, loaded, save_model
 from common.verdicts import read_verdicts, suspicion
 from tests.reports import video, write_run
 
@@ -356,17 +357,32 @@ def test_ctrl_c_is_a_line_and_status_130(tmp_path, weights, capsys, monkeypatch)
     assert err.endswith("interrupted; run it again\n") and "Traceback" not in err
 
 
-def test_network_and_spark_are_ready_when_their_steps_come(tmp_path, weights):
+@pytest.fixture
+def no_spark():
+    """No Spark session before and after a test."""
     if SparkContext._active_spark_context:
         SparkContext._active_spark_context.stop()
-    ahead = detect.load_ahead(weights)
-    first = load_model(weights)[0]  # as 03a does, while the other thread may still be at it
-    ahead.shutdown()
-    assert load_model(weights)[0] is first
-    assert SparkContext._active_spark_context is not None
-    SparkContext._active_spark_context.stop()
-    detect.load_ahead(tmp_path / "missing.h5").shutdown()  # nothing is raised here: 03a says so
-    SparkContext._active_spark_context.stop()
+    yield
+    if SparkContext._active_spark_context:
+        SparkContext._active_spark_context.stop()
+
+
+def test_network_and_spark_are_ready_when_their_steps_come(weights, no_spark):
+    loaded.clear()
+    detect.load_ahead(weights).shutdown()
+    assert loaded["key"][0] == str(weights) and SparkContext._active_spark_context is not None
+    assert load_model(weights)[0] is loaded["model"]
+
+
+def test_a_network_is_built_once_however_many_ask_for_it(weights):
+    loaded.clear()
+    with ThreadPoolExecutor(3) as threads:
+        first, *others = threads.map(lambda _: load_model(weights)[0], range(3))
+    assert all(other is first for other in others)
+
+
+def test_what_cannot_be_loaded_ahead_is_left_to_its_step(tmp_path, no_spark):
+    detect.load_ahead(tmp_path / "missing.h5").shutdown()
 
 
 def test_working_folders_are_never_shared(tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ def run(command, folder, status=0, **environment):
     """Run a job with a Python that says its arguments and ends with `status`; return the finished process."""
     python = folder / "my environment" / "bin" / "python"
     python.parent.mkdir(parents=True)
-    python.write_text(f'#!/bin/sh\nprintf "<%s>" "$@"\nexit {status}\n')
+    python.write_text(f'#!/bin/sh\nprintf "<%s>" "$@"\n[ "$2" = --help ] && exit 0\nexit {status}\n')
     python.chmod(0o755)
     environment = {**os.environ, **TASK, "VENV": str(python.parent.parent), "CONDA_ENV": "", **environment}
     return subprocess.run(list(map(str, command)), cwd=REPOSITORY_DIR, env=environment, capture_output=True, text=True)
@@ -30,6 +30,23 @@ def test_only_status_1_becomes_0(tmp_path, status, ends_with):
     done = run(["bash", JOBS_DIR / "run.sh", "x.py", "a b"], tmp_path, status)
     assert (done.returncode, done.stdout) == (ends_with, "<x.py><a b>")
     assert ("some inputs failed" in done.stderr) == (status == 1)
+
+
+@pytest.mark.parametrize(
+    "code", ["import no_such_module", "from common.cli import stops_in_words\nstops_in_words(len)()"]
+)
+def test_a_script_that_crashes_is_no_input_that_failed(tmp_path, code):
+    script = tmp_path / "x.py"
+    script.write_text(
+        f"import sys; sys.path.insert(0, {str(REPOSITORY_DIR)!r})\n'--help' in sys.argv and sys.exit()\n{code}\n"
+    )
+    if "no_such" in code:
+        script.write_text(f"{code}\n")
+    environment = {**os.environ, "VENV": sys.prefix, "CONDA_ENV": ""}
+    done = subprocess.run(
+        ["bash", JOBS_DIR / "run.sh", script], cwd=REPOSITORY_DIR, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 2 and "Traceback" in done.stderr and "some inputs failed" not in done.stderr
 
 
 def test_an_environment_that_is_not_there_is_named(tmp_path):

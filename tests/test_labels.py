@@ -126,6 +126,7 @@ def test_foreign_faces_record_is_no_faces_and_no_traceback(tmp_path, text):
     (write_video(tmp_path, "x.mp4") / "faces" / "faces.json").write_text(text)
     (video,), _ = load_videos(tmp_path, tmp_path, tmp_path)
     assert video.faces == [] and "run 01a_crop" in video.reason
+    assert ("is damaged" in video.reason) == ("faces" in text)
 
 
 def test_names_match_in_any_unicode_form_and_suffix_case(tmp_path):

@@ -84,6 +84,7 @@ else
 fi
 submit 04 --dependency="afterok:$job" "${single[@]}" "${cpu[@]}" jobs/slurm/04_mapreduce_video_preds.sbatch "${place[@]}" "${of_04[@]}"
 cat >&2 <<TEXT
-Logs are in $logs. If a task fails, submit its step again as printed, for that task alone and without --dependency
-(sbatch --array=3 ..., the same number of shards), then let the next step wait for it: scontrol update JobId=NEXT Dependency=afterok:NEW
+Logs are in $logs. If tasks fail, submit their step again in $repository as printed, for all of them and without --dependency
+(sbatch --array=3,17 ..., the same number of shards), then let the next step wait for them and for what still runs of the old job:
+scontrol update JobId=NEXT Dependency=afterok:NEW,afterany:OLD
 TEXT
