@@ -66,13 +66,26 @@ def do_safely(function, task):
         raise InputError(f"{type(error).__name__}: {error}") from None
 
 
+class KeepsItsLocks(multiprocessing.context.SpawnContext):
+    """Start processes anew, as TensorFlow and threads do not survive a fork, and let no lock vanish before it does itself.
+
+    A pool drops its locks before it ends its workers: one that was just starting would miss them, with a traceback.
+    """
+
+    def __init__(self):
+        self.locks = []
+
+    def RLock(self):  # the name is multiprocessing's
+        self.locks.append(super().RLock())
+        return self.locks[-1]
+
+
 def start_pool(workers, initializer, initargs):
     """Return a running pool of worker processes, which end with this one; Ctrl-C reaches only the main process."""
     from pebble import ProcessPool
 
-    context = multiprocessing.get_context("spawn")  # TensorFlow and threads do not survive a fork
     pool = ProcessPool(
-        max_workers=workers, context=context, initializer=_start_worker, initargs=(initializer, initargs)
+        max_workers=workers, context=KeepsItsLocks(), initializer=_start_worker, initargs=(initializer, initargs)
     )
 
     def start():

@@ -3,6 +3,7 @@
 import ctypes
 import importlib
 import os
+import signal
 import time
 from argparse import Namespace
 from dataclasses import dataclass
@@ -93,6 +94,34 @@ def test_workers_are_started_once_each(tmp_path):
     assert len(results) == 30 and 1 <= len(started) <= 2
     assert {text.split(" by ")[1] for text in results.values()} <= started
     assert str(os.getpid()) not in started
+
+
+class SlowFromTheSecondOn:
+    """An argument that the second and later workers unpickle slowly, so that they are still starting."""
+
+    def __init__(self):
+        self.workers = 0
+
+    def __reduce__(self):  # called once for each worker
+        self.workers += 1
+        return time.sleep, (1.5 if self.workers > 1 else 0,)
+
+
+def refuse_to_end(task):
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # so that the pool waits before it ends the next one
+    return task
+
+
+def accept(argument):
+    assert argument is None
+
+
+def test_a_worker_that_is_still_starting_ends_without_a_word(capfd):
+    late = SlowFromTheSecondOn()
+    results = runner.run_in_workers(refuse_to_end, ["a"], 2, 60, initializer=accept, initargs=(late,))
+    assert list(results) == [("a", "a")]
+    assert late.workers == 2
+    assert capfd.readouterr().err == ""
 
 
 def test_no_tasks_start_no_worker(tmp_path):
