@@ -31,7 +31,7 @@ from common.cli import (
     stops_in_words,
     weights_of,
 )  # fmt: skip
-from common.model import backbone_of, load_keras, load_model
+from common.model import load_keras, load_model
 from common.model_record import read_model_record
 from common.paths import (
     EXPLAINED_DIR,
@@ -43,7 +43,7 @@ from common.paths import (
     frames_dir_of,
     locate,
 )
-from common.pixels import normalise, read_image, to_square
+from common.pixels import read_image, to_square
 from common.predictions import read_predictions
 from common.records import InputError, is_our_folder, new_directory, read_json, write_json
 from common.runner import list_messages, progress
@@ -75,7 +75,7 @@ def layer_for(input_size):
 
 
 def build_explainer(model, layer_name, average=False):
-    """Return a function of normalised faces (n, size, size, 3): their (heat (n, rows, columns) >= 0, scores (n,)).
+    """Return a function of uint8 RGB faces (n, size, size, 3): their (heat (n, rows, columns) >= 0, scores (n,)).
 
     Heat is in logits of FAKE per cell; added up over the cells, with what speaks for REAL, it is what the layer's activations
     bring to the logit, to first order. `average` the gradient over the picture, and it is Grad-CAM.
@@ -83,13 +83,13 @@ def build_explainer(model, layer_name, average=False):
     keras, _ = load_keras()
     import tensorflow as tf
 
-    network, (*hidden, last) = backbone_of(model), model.layers[2:]
+    _, normalise, network, *hidden, last = model.layers
     layer = network.get_layer(layer_name)
     before = keras.Model(network.inputs, layer.output)
     after = keras.Model(layer.output, network.output) if layer is not network.layers[-1] else keras.layers.Identity()
 
-    def explain(faces):
-        activation = before(faces, training=False)
+    def explain(faces_rgb):
+        activation = before(normalise(faces_rgb), training=False)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(activation)
             features = after(activation, training=False)
@@ -224,7 +224,7 @@ def explain_jobs(jobs, model, input_size, calibration):
 
     def flush():
         faces_rgb = np.stack([to_square(crop, input_size) for _, crops in waiting for crop in crops])
-        parts = [explain(normalise(faces_rgb[start : start + size])) for start in range(0, len(faces_rgb), size)]
+        parts = [explain(faces_rgb[start : start + size]) for start in range(0, len(faces_rgb), size)]
         heats, scores = (np.concatenate(found) for found in zip(*parts, strict=True))
         scores, start = calibrate(scores, calibration), 0
         for job, crops in waiting:

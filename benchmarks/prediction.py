@@ -6,7 +6,7 @@ Rerun   measures again
 
     python benchmarks/prediction.py --data-dir demo
 
-Both in one process, in turns, after one warm-up each. The arrays are the limit: their faces are decoded and normalised before.
+Both in one process, in turns, after one warm-up each. The arrays are the limit: their faces are decoded before.
 Peak memory is that of a process that does nothing else; the first row has the limit's arrays.
 """
 
@@ -25,7 +25,7 @@ from common.constants import DEFAULT_INPUT_SIZE
 from common.dataset import read_split
 from common.model import build_model, load_model
 from common.paths import SPLIT_TABLE, locate
-from common.pixels import load_faces, normalise
+from common.pixels import load_faces
 from common.predictions import BATCH, score_faces
 from common.records import InputError
 
@@ -58,8 +58,7 @@ def ways_of(model, paths, input_size, names):
         faces_rgb, unreadable = load_faces(paths, input_size)
         if unreadable:
             raise InputError(f"{unreadable[0]} is not readable; run 02_prepare_dataset.py --force")
-        faces = normalise(faces_rgb)
-        ways[LIMIT] = lambda number: model.predict(faces[:number], batch_size=BATCH, verbose=0)[:, 0]
+        ways[LIMIT] = lambda number: model.predict(faces_rgb[:number], batch_size=BATCH, verbose=0)[:, 0]
     if FILES in names:
         ways[FILES] = lambda number: np.array(score_faces(model, paths[:number], input_size, FILES))
     return ways

@@ -6,7 +6,7 @@ Rerun   measures again
 
     python benchmarks/training_input.py --data-dir demo
 
-All decode, resize, augment and normalise the same files in as many threads as there are CPUs (OpenCV itself takes one) and hand
+All decode, resize and augment the same files in as many threads as there are CPUs (OpenCV itself takes one) and hand
 batches of 32 to the `fit` of a network that does nothing. The first epoch is from disk. Later ones are from memory for this
 project and for Keras with `cache()`, which keeps uint8 faces; Keras as it comes decodes again. One process each, imports apart.
 Images per CPU second say what the input takes away from a network that trains on the same CPUs; a busy machine disturbs them
@@ -29,7 +29,6 @@ from common.constants import CLASS_NAMES, DEFAULT_INPUT_SIZE
 from common.dataset import read_split
 from common.model import build_model, load_keras
 from common.paths import SPLIT_TABLE, locate
-from common.pixels import normalise
 from common.records import InputError
 from common.training import compile_for
 
@@ -57,9 +56,7 @@ def keras_epochs(split_dir, input_size, seed, cached=False):
     keras, _ = load_keras()
 
     def changed(face, label):
-        face = tf.numpy_function(
-            lambda face_rgb: normalise(augment(face_rgb, np.random.default_rng())[None])[0], [face], tf.float32
-        )
+        face = tf.numpy_function(lambda face_rgb: augment(face_rgb, np.random.default_rng()), [face], tf.uint8)
         return tf.ensure_shape(face, (input_size, input_size, 3)), tf.ensure_shape(label, (1,))
 
     dataset = keras.utils.image_dataset_from_directory(
@@ -84,10 +81,11 @@ CONTENDERS = {PROJECT: project_epochs, KERAS: keras_epochs, CACHED_KERAS: cached
 
 
 def idle_model(input_size):
-    """Return a compiled network that looks at one pixel, so that `fit` costs nothing but its input."""
+    """Return a compiled network that normalises faces and looks at one pixel, so that `fit` costs nothing but its input."""
     keras, _ = load_keras()
     inputs = keras.Input((input_size, input_size, 3))
-    pixel = keras.layers.Flatten()(keras.layers.Cropping2D(((0, input_size - 1), (0, input_size - 1)))(inputs))
+    normalised = keras.layers.Rescaling([0.017] * 3, [-2.0] * 3)(inputs)
+    pixel = keras.layers.Flatten()(keras.layers.Cropping2D(((0, input_size - 1), (0, input_size - 1)))(normalised))
     model = keras.Model(inputs, keras.layers.Dense(1, activation="sigmoid")(pixel))
     model.compile(optimizer="sgd", loss="binary_crossentropy", jit_compile=False)
     return model
@@ -99,7 +97,7 @@ def contend(name, split_dir, input_size, seed):
 
     cv2.setNumThreads(1)
     model = idle_model(input_size)
-    model.fit(np.zeros((2, input_size, input_size, 3), np.float32), np.zeros((2, 1)), verbose=0)  # traces it
+    model.fit(np.zeros((2, input_size, input_size, 3), np.uint8), np.zeros((2, 1)), verbose=0)  # traces it
     epochs, images, seconds, cpu_seconds = CONTENDERS[name](split_dir, input_size, seed), [], [], []
     for _ in range(EPOCHS):
         started, cpu_started = time.perf_counter(), time.process_time()

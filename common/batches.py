@@ -9,7 +9,7 @@ from common.augment import augment
 from common.cli import usable_cpus
 from common.constants import FAKE, REAL
 from common.model import load_keras
-from common.pixels import load_faces, new_faces, normalise
+from common.pixels import load_faces, new_faces
 from common.records import InputError
 from common.selfblend import reshape_face, self_blend
 
@@ -66,26 +66,31 @@ def augmented_batches(part, batch_size, seed, epoch, self_blend_share=0.0, alter
     counts as fake. Both get the same augmentation, but the blend is in the batch after its real: BatchNorm compares what is in
     one batch, and a network that finds both halves there learns to compare them instead of looking at each.
     """
-    order = epoch_order(part.labels, batch_size, np.random.default_rng((seed, epoch)))
+    rng = np.random.default_rng((seed, epoch))
+    order = epoch_order(part.labels, batch_size, rng)
     half, steps = batch_size // 2, len(order)
+    paired = rng.random((steps, half)) < self_blend_share
+    places = np.arange(batch_size).reshape(2, half)
+    places = places.T.ravel() if alternate else places.ravel()
 
-    def face(step, place, label):
-        """Return the real or the fake of a place in the order, augmented. A pair is blended once for each of its halves:
-        batches are made in any order, in threads that share nothing."""
-        real, fake = (part.faces_rgb[order[step, column]] for column in (place, half + place))
-        rng = np.random.default_rng((seed, epoch, step, place))
-        blended, views = rng.random() < self_blend_share, rng.integers(2**63, size=2)
-        if blended:
-            real, landmarks = reshape_face(real, part.landmarks[order[step, place]], rng)
-            real, fake, _ = self_blend(real, landmarks, rng)
-            views[1] = views[0]
-        return augment(real if label == REAL else fake, np.random.default_rng(views[label]))
+    def face(step, place):
+        """Return the face of a place in the order, augmented; the reals are in the first half. A pair is blended once for each
+        of its halves: batches are made in any order, in threads that share nothing."""
+        is_fake, column = divmod(place, half)
+        pair = paired[step, column]
+        rng = np.random.default_rng((seed, epoch, step, column if pair else place))
+        position = order[step, column if pair else place]
+        face_rgb = part.faces_rgb[position]
+        if pair:
+            pair = self_blend(*reshape_face(face_rgb, part.landmarks[position], rng), rng)
+            face_rgb = pair[is_fake]
+        return augment(face_rgb, rng)
 
     def batch(step):
-        reals = [face(step, place, REAL) for place in range(half)]
-        fakes = [face((step - 1) % steps, place, FAKE) for place in range(half)]
-        places = np.arange(2 * half).reshape(2, half).T.ravel() if alternate else np.arange(2 * half)
-        return np.stack(reals + fakes)[places], np.repeat((REAL, FAKE), half)[places]
+        faces_rgb = np.empty((batch_size, *part.faces_rgb.shape[1:]), np.uint8)
+        for i, place in enumerate(places):
+            faces_rgb[i] = face((step - place // half) % steps, place)
+        return faces_rgb, np.repeat((REAL, FAKE), half)[places]
 
     return keras_dataset(batch, steps)
 
@@ -114,7 +119,7 @@ def plain_batches(faces_rgb, labels, batch_size):
 
 
 def keras_dataset(batch, steps, threads=None):
-    """Return the batches (uint8 faces, labels) of a function as what the network expects, prepared in threads: one per CPU."""
+    """Return the batches (uint8 faces, labels) of a function as a Keras dataset, prepared in threads: one per CPU."""
     import cv2
 
     keras, _ = load_keras()
@@ -126,7 +131,7 @@ def keras_dataset(batch, steps, threads=None):
 
         def __getitem__(self, step):
             faces_rgb, labels = batch(step)
-            return normalise(faces_rgb), labels.astype(np.float32)[:, None]
+            return faces_rgb, labels.astype(np.float32)[:, None]
 
     threads = threads or min(len(usable_cpus()), QUEUED_BATCHES)  # OpenCV and NumPy work outside Python's lock
     return Batches(workers=threads, use_multiprocessing=False, max_queue_size=QUEUED_BATCHES)

@@ -9,6 +9,8 @@ import threading
 import urllib.request
 from pathlib import Path
 
+import numpy as np
+
 from common.cli import quiet_libraries
 from common.constants import TEMPORARY_PREFIX
 from common.model_record import read_model_record, record_path
@@ -18,6 +20,8 @@ from common.records import InputError, temporary_name, write_atomic, write_json,
 BASE_WEIGHTS = REPOSITORY_DIR / "weights" / "base_b0.h5"
 DENSE_UNITS = (256, 64)
 DROPOUT = 0.3
+IMAGENET_MEAN_RGB = np.array([0.485, 0.456, 0.406])  # of pixels in 0..1; torchvision and efficientnet agree
+IMAGENET_STD_RGB = np.array([0.229, 0.224, 0.225])
 NORM_MOMENTUM = 0.9  # Keras's 0.99 makes validation meaningless for the first hundreds of steps
 CONNECT_TIMEOUT_S = 5
 DOWNLOADS = ("imagenet", "noisy-student")
@@ -39,7 +43,7 @@ def load_keras():
 def build_model(backbone, input_size, backbone_weights=None):
     """Return EfficientNet `backbone` ("B0"…"B7") under two dense layers and a sigmoid, score = P(real).
 
-    Input: float32 (n, input_size, input_size, 3) from `common.pixels.normalise`; output (n, 1).
+    Input: RGB (n, input_size, input_size, 3) in grey levels 0..255, uint8 or float32; output (n, 1).
     `backbone_weights`: path of headless weights as the efficientnet package publishes them, else random.
     Tan & Le, "EfficientNet", ICML 2019.
     """
@@ -52,7 +56,9 @@ def build_model(backbone, input_size, backbone_weights=None):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = NORM_MOMENTUM
     inputs = keras.Input((input_size, input_size, 3))
-    features = keras.layers.GlobalAveragePooling2D()(network(inputs))
+    scale, offset = 1 / (255 * IMAGENET_STD_RGB), -IMAGENET_MEAN_RGB / IMAGENET_STD_RGB
+    normalised = keras.layers.Rescaling(scale.tolist(), offset.tolist(), dtype="float32", name="normalised")(inputs)
+    features = keras.layers.GlobalAveragePooling2D()(network(normalised))
     for units in DENSE_UNITS:
         features = keras.layers.Dense(units, activation="relu")(features)
         features = keras.layers.Dropout(DROPOUT)(features)
@@ -62,7 +68,7 @@ def build_model(backbone, input_size, backbone_weights=None):
 
 def backbone_of(model):
     """Return the EfficientNet inside a model of `build_model`."""
-    return model.layers[1]
+    return model.layers[2]
 
 
 def download_weights(kind, backbone):

@@ -1,4 +1,4 @@
-"""From a face file to the numbers that the network sees: one way, for training and for prediction."""
+"""From a face file to the pixels that the network gets: one way, for training and for prediction."""
 
 import os
 import tempfile
@@ -9,11 +9,6 @@ import numpy as np
 from common.cli import usable_cpus
 from common.quality import measure
 from common.records import writing
-
-IMAGENET_MEAN_RGB = np.array([0.485, 0.456, 0.406], np.float32)  # of pixels in 0..1; torchvision and efficientnet agree
-IMAGENET_STD_RGB = np.array([0.229, 0.224, 0.225], np.float32)
-GREY_LEVELS = np.arange(256, dtype=np.float32)[:, None, None]
-NORMALISED = (GREY_LEVELS / 255 - IMAGENET_MEAN_RGB) / IMAGENET_STD_RGB  # of each grey level (256, 1, 3)
 
 
 def read_image(path):
@@ -38,14 +33,6 @@ def to_square(face_bgr, size):
     shrinks = 1.5 * size < min(face_bgr.shape[:2])
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
     return cv2.cvtColor(cv2.resize(face_bgr, (size, size), interpolation=interpolation), cv2.COLOR_BGR2RGB)
-
-
-def normalise(faces_rgb):
-    """Return uint8 RGB faces (n, h, w, 3) as float32 with ImageNet's mean and deviation removed, as `efficientnet` expects."""
-    import cv2
-
-    stacked = faces_rgb.reshape(-1, faces_rgb.shape[-2], 3)
-    return cv2.LUT(stacked, NORMALISED).reshape(faces_rgb.shape)  # looked up: three times as fast as computed
 
 
 def fits_in_memory(size_bytes):

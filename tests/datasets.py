@@ -10,7 +10,7 @@ import numpy as np
 from common.constants import CLASS_NAMES, FAKE, REAL, SPLITS
 from common.model import backbone_of, build_model, load_keras
 from common.paths import FACES_RECORD, FRAMES_RECORD, SPLIT_RECORD, SPLIT_TABLE, digest
-from common.pixels import normalise, to_square
+from common.pixels import to_square
 from common.records import write_csv, write_json
 
 COLUMNS = importlib.import_module("02_prepare_dataset").COLUMNS
@@ -46,7 +46,7 @@ def lively_network():
     momentum = norms[0].momentum
     for norm in norms:
         norm.momentum = 0.1
-    model(normalise(np.stack(faces_rgb)), training=True)
+    model(np.stack(faces_rgb), training=True)
     for norm in norms:
         norm.momentum = momentum
     head = model.layers[-1]

@@ -15,7 +15,7 @@ from common.constants import FAKE, REAL, TOO_BLURRED, TOO_DARK, TOO_SMALL
 from common.model import load_model, save_model
 from common.model_record import check_faces
 from common.paths import REPOSITORY_DIR, digest
-from common.pixels import load_faces, normalise, read_image
+from common.pixels import load_faces, read_image
 from common.predictions import FIELDS
 from common.quality import measure
 from common.records import InputError, note_failure, write_json
@@ -89,7 +89,7 @@ def test_by_default_the_test_faces_are_scored(tmp_path, weights_path, capsys):
         for name in ("video_id", "filename", "group", "split", "frame", "frame_s", "person", "confidence", "label"):
             assert line[name] == row[name], name
         faces_rgb, _ = load_faces([tmp_path / "split_dataset" / row["file"]], SIZE)
-        assert line["score"] == pytest.approx(float(model(normalise(faces_rgb))[0, 0]), abs=1e-5)
+        assert line["score"] == pytest.approx(float(model(faces_rgb)[0, 0]), abs=1e-5)
     assert (tmp_path / "Confusion.png").read_bytes().startswith(b"\x89PNG")
     written = (tmp_path / "cnn_preds_values.json").read_text().splitlines()
     assert {json.loads(line)["weights"] for line in written} == {digest(weights_path)[:8]}

@@ -14,7 +14,7 @@ from common.batches import load_part
 from common.constants import FAKE, REAL
 from common.model import BASE_WEIGHTS, backbone_of, load_keras, load_model, save_model
 from common.paths import REPOSITORY_DIR
-from common.pixels import normalise, read_image, to_square
+from common.pixels import read_image, to_square
 from common.predictions import FIELDS, score_faces, write_predictions
 from common.records import write_json
 from tests.datasets import face_bgr, lively_network, write_picture, write_video_folder
@@ -133,12 +133,12 @@ def test_maps_are_the_gradient_times_activation_of_the_whole_network(loaded, lay
     import tensorflow as tf
 
     model, keras = loaded[0], load_keras()[0]
-    faces = normalise(np.stack([to_square(face_bgr(label, number), 32) for label in (REAL, FAKE) for number in (1, 2)]))
+    faces = np.stack([to_square(face_bgr(label, number), 32) for label in (REAL, FAKE) for number in (1, 2)])
     network = backbone_of(model)
     both = keras.Model(network.inputs, [network.get_layer(layer).output, network.output])
     with tf.GradientTape() as tape:
-        activation, features = both(faces, training=False)
-        for dense in model.layers[2:]:
+        activation, features = both(model.get_layer("normalised")(faces), training=False)
+        for dense in model.layers[3:]:
             features = dense(features, training=False)
         loss = -tf.math.log(features / (1 - features))
     product = (tape.gradient(loss, activation) * activation).numpy().sum(axis=-1)
@@ -346,5 +346,5 @@ def test_squares_are_what_the_predictions_were_made_of(data_dir, loaded):
     """The crops go the same way to the network as in 03a, so that the scores agree."""
     line = lines_of(data_dir)[0]
     crop = read_image(data_dir / "train_sample_videos" / line["video_id"] / "faces" / line["file"])
-    _, scores = explain.build_explainer(loaded[0], explain.FINER_LAYER)(normalise(to_square(crop, 32)[None]))
+    _, scores = explain.build_explainer(loaded[0], explain.FINER_LAYER)(to_square(crop, 32)[None])
     assert scores[0] == pytest.approx(line["score"], abs=1e-5)

@@ -29,14 +29,14 @@ from common.model import (
 )
 from common.model_record import is_model_record, read_model_record, record_path
 from common.paths import digest
-from common.pixels import normalise, to_square
+from common.pixels import to_square
 from common.records import InputError
 from common.training import compile_for
 from tests.datasets import face_bgr, lively_network
 
 SIZE = 32
 RECORD = {"backbone": "B0", "input_size": SIZE, "faces": "faces", "class_names": CLASS_NAMES}
-FACES = normalise(np.stack([to_square(face_bgr(label, 50 + label), SIZE) for label in range(4)]))
+FACES = np.stack([to_square(face_bgr(label, 50 + label), SIZE) for label in range(4)])
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def scores(model):
 
 def test_two_dense_layers_and_a_sigmoid_on_efficientnet(network):
     keras, efficientnet = load_keras()
-    kinds = [type(layer).__name__ for layer in network.layers[2:]]
+    kinds = [type(layer).__name__ for layer in network.layers[3:]]
     assert kinds == ["GlobalAveragePooling2D", "Dense", "Dropout", "Dense", "Dropout", "Dense"]
     assert network.layers[-1].activation is keras.activations.sigmoid and network.output_shape == (None, 1)
     assert backbone_of(network).name == "efficientnet-b0" and backbone_of(network).count_params() == 4_049_564
@@ -76,6 +76,22 @@ def test_scores_lie_between_0_and_1_and_differ(network):
     assert ((found > 0) & (found < 1)).all() and np.ptp(found) > 1e-3
 
 
+def test_pixels_are_normalised_as_efficientnet_was_trained():
+    _, efficientnet = load_keras()
+    levels = np.arange(256, dtype=np.uint8)
+    faces_rgb = np.stack([levels, np.roll(levels, 80), levels[::-1]], axis=-1).reshape(1, 16, 16, 3).repeat(2, axis=1)
+    faces_rgb = faces_rgb.repeat(2, axis=2)
+    normalised = build_model("B0", SIZE).get_layer("normalised")
+    expected = efficientnet.preprocess_input(faces_rgb.astype(np.float32))
+    np.testing.assert_allclose(normalised(faces_rgb), expected, atol=1e-5)
+    white = np.array(normalised(np.full((1, 2, 2, 3), 255, np.uint8)))[0, 0, 0]
+    np.testing.assert_allclose(white, [(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225], rtol=1e-5)
+
+
+def test_whole_numbers_and_floats_score_alike(network):
+    assert np.array_equal(scores(network), network(FACES.astype(np.float32), training=False).numpy()[:, 0])
+
+
 def test_every_batch_norm_has_the_short_memory(network):
     keras, _ = load_keras()
     norms = [layer for layer in backbone_of(network).layers if isinstance(layer, keras.layers.BatchNormalization)]
@@ -84,7 +100,7 @@ def test_every_batch_norm_has_the_short_memory(network):
 
 def test_dropout_is_off_in_prediction_and_on_in_training(network):
     assert np.array_equal(scores(network), scores(network))
-    training = [network.layers[4](np.ones((1, 256), np.float32), training=True).numpy() for _ in range(2)]
+    training = [network.layers[5](np.ones((1, 256), np.float32), training=True).numpy() for _ in range(2)]
     assert not np.array_equal(*training)
 
 

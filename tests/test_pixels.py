@@ -1,4 +1,4 @@
-"""common/pixels.py: from a face file to the numbers that the network sees."""
+"""common/pixels.py: from a face file to the pixels that the network gets."""
 
 import importlib
 import os
@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from common import pixels
-from common.model import load_keras
-from common.pixels import fits_in_memory, load_faces, new_faces, normalise, read_image, to_square
+from common.pixels import fits_in_memory, load_faces, new_faces, read_image, to_square
 from common.records import InputError, OutputError
 from tests.datasets import face_bgr, write_picture
 
@@ -59,21 +58,6 @@ def test_to_square_averages_when_it_shrinks():
     assert abs(to_square(stripes, 32).astype(int) - 64).max() <= 1
 
 
-def test_normalise_is_what_efficientnet_was_trained_with():
-    _, efficientnet = load_keras()
-    levels = np.arange(256, dtype=np.uint8)
-    faces_rgb = np.stack([levels, np.roll(levels, 80), levels[::-1]], axis=-1).reshape(2, 16, 8, 3)
-    expected = efficientnet.preprocess_input(faces_rgb.astype(np.float32))
-    found = normalise(faces_rgb)
-    assert found.dtype == np.float32 and found.shape == faces_rgb.shape
-    np.testing.assert_allclose(found, expected, atol=1e-5)
-
-
-def test_normalise_treats_each_colour_by_its_own_constants():
-    white = normalise(np.full((1, 2, 2, 3), 255, np.uint8))[0, 0, 0]
-    np.testing.assert_allclose(white, [(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225], rtol=1e-5)
-
-
 def test_load_faces_in_order_with_the_unreadable_named(tmp_path):
     paths = []
     for number in range(20):
@@ -107,7 +91,6 @@ def test_faces_too_large_for_memory_lie_in_a_file_without_a_name(tmp_path, monke
     faces_rgb, _ = load_faces([tmp_path / "face.png"] * 3, 32, tmp_path / "scratch")
     assert isinstance(faces_rgb, np.memmap)
     assert np.array_equal(faces_rgb, expected)
-    np.testing.assert_array_equal(normalise(faces_rgb[1:]), normalise(expected[1:]))
     assert os.listdir(tmp_path / "scratch") == []  # also after a kill
 
 
@@ -125,7 +108,7 @@ def test_half_of_the_free_memory_is_the_limit():
 
 def test_training_and_prediction_prepare_a_face_with_the_same_functions():
     batches, predictions = (importlib.import_module(f"common.{name}") for name in ("batches", "predictions"))
-    assert predictions.keras_dataset is batches.keras_dataset and batches.normalise is normalise
+    assert predictions.keras_dataset is batches.keras_dataset
     assert batches.load_faces is predictions.load_faces is load_faces
 
 

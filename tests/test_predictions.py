@@ -11,7 +11,6 @@ from common import predictions
 from common.calibration import calibrate
 from common.constants import FAKE, REAL
 from common.dataset import read_split
-from common.pixels import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
 from common.predictions import (
     FIELDS,
     cannot_judge_line,
@@ -29,9 +28,8 @@ class RedMean:
     """Stands for a network: its score is the mean red of a face, 0 to 1."""
 
     def predict(self, batches, verbose, callbacks):
-        faces = np.concatenate([batches[step][0] for step in range(len(batches))])
-        pixels = faces * IMAGENET_STD_RGB + IMAGENET_MEAN_RGB
-        return pixels[..., 0].mean(axis=(1, 2), keepdims=False)[:, None]
+        faces_rgb = np.concatenate([batches[step][0] for step in range(len(batches))])
+        return faces_rgb[..., 0].mean(axis=(1, 2))[:, None] / 255
 
 
 def write_faces(folder, number):

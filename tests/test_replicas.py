@@ -2,7 +2,6 @@
 
 import csv
 import importlib
-import json
 import math
 import os
 import subprocess
@@ -27,13 +26,14 @@ def small_network(backbone, input_size, weights=None):
     keras, _ = model.load_keras()
     inner = [keras.layers.Conv2D(8, 3, strides=2), keras.layers.BatchNormalization(momentum=0.5), keras.layers.ReLU()]
     inputs = keras.Input((input_size, input_size, 3))
-    features = keras.layers.GlobalAveragePooling2D()(keras.Sequential([keras.Input((input_size, input_size, 3)), *inner])(inputs))
+    normalised = keras.layers.Rescaling(1 / 64, -2)(inputs)
+    features = keras.layers.Flatten()(keras.Sequential([keras.Input((input_size, input_size, 3)), *inner])(normalised))
     return keras.Model(inputs, keras.layers.Dense(1, activation="sigmoid", dtype="float32")(features))
 
 data_dir, replicas, *options = sys.argv[1:]
 model.build_model = training.build_model = small_network
 train_cnn = importlib.import_module("03_train_cnn")
-train_cnn.phases_of = lambda epochs, kind: ["head", "everything"]
+train_cnn.phases_of = lambda epochs, kind: ["head", "everything", "everything", "everything"]
 cpus = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2)
 if replicas == "2":
@@ -69,24 +69,38 @@ def train(data_dir, replicas, *options):
     return history, read_json(data_dir / "tmp_checkpoint" / "best_model.json"), done.stderr
 
 
+def mislabel(data_dir):
+    """Exchange the faces of every fourth real video and its fake: nobody can tell these, so no metric is perfect."""
+    for number in range(0, 32, 4):
+        for real in (data_dir / "split_dataset").glob(f"*/real/*_real_{number}-*.png"):
+            fake = real.parents[1] / "fake" / real.name.replace("_real_", "_fake_")
+            looks_real, looks_fake = real.read_bytes(), fake.read_bytes()
+            real.write_bytes(looks_fake)
+            fake.write_bytes(looks_real)
+
+
 @pytest.mark.slow
 def test_two_devices_train_as_one_does(tmp_path):
     for name in ("one", "two"):
-        write_split_dataset(tmp_path / name, faces={"train": 8, "val": 5, "test": 4})
+        write_split_dataset(tmp_path / name, faces={"train": 64, "val": 16, "test": 64})
+        mislabel(tmp_path / name)
     two, record, said = train(tmp_path / "two", 2, "--batch-size", "4")
     assert (record["replicas"], record["global_batch"]) == (2, 8)
     assert record["learning_rate"] == pytest.approx(math.sqrt(2) * train_cnn.FROM_RANDOM_RATE)
-    assert "03: 2 steps an epoch of 8 faces, learning rate up to 0.0014" in said
-    one, _, said_by_one = train(tmp_path / "one", 1, "--batch-size", "8", "--learning-rate", record["learning_rate"])
+    assert "03: 16 steps an epoch of 8 faces, learning rate up to 0.0014" in said
+    one, record_of_one, said_by_one = train(
+        tmp_path / "one", 1, "--batch-size", "8", "--learning-rate", record["learning_rate"]
+    )
     assert "alternate: True" in said and "alternate: False" in said_by_one, "each device gets both classes"
-    assert two[0] == pytest.approx(one[0], rel=1e-4), (
+    assert two[0] == pytest.approx(one[0], rel=0.03), (
         "the inner layers are frozen: all that could differ is the averaging"
     )
-    assert two[1] == pytest.approx(one[1], rel=0.1), "BatchNorm sees half of the faces"
-    scores = [
-        json.loads(line)["score"] for line in (tmp_path / "two" / "cnn_preds_values.json").read_text().splitlines()
-    ]
-    assert all(0 <= score <= 1 for score in scores if score is not None)
+    tested, tested_by_one = (found["metrics"]["test_faces"] for found in (record, record_of_one))
+    for name in ("roc_auc", "accuracy", "log_loss"):
+        for found, other in ((tested, tested_by_one), (tested_by_one, tested)):
+            low, high = found[name]["interval"]
+            assert low <= other[name]["value"] <= high, f"{name}: more than noise"
+    assert tested["roc_auc"]["interval"][0] > 0.5, "nothing was learnt that could be compared"
 
 
 def test_scaling_for_several_devices():

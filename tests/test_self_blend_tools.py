@@ -9,8 +9,8 @@ import pytest
 from benchmarks import sample_seeds
 from common.batches import Part
 from common.constants import FAKE, REAL
-from common.model import backbone_of, build_model, save_model
-from common.pixels import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB, to_square
+from common.model import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB, backbone_of, build_model, save_model
+from common.pixels import to_square
 from tests.datasets import face_bgr, lively_network, write_split_dataset
 from tools import draw_self_blends, evaluate_self_blended, find_near_duplicates, import_lite0, measure_limits
 

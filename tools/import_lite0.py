@@ -20,8 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from common.cli import add_seed, make_parser, say, stop, stops_in_words
 from common.constants import DEFAULT_INPUT_SIZE
-from common.model import backbone_of, build_model, load_keras, save_model
-from common.pixels import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
+from common.model import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB, backbone_of, build_model, load_keras, save_model
 
 LITE0_MEAN, LITE0_STD = 127, 128  # grey levels: the pixels that Lite0 was trained on are (level - 127) / 128
 BLOCKS = ("1a", "2a", "2b", "3a", "3b", "4a", "4b", "4c", "5a", "5b", "5c", "6a", "6b", "6c", "6d", "7a")

@@ -25,7 +25,6 @@ from common.dataset import read_dataset
 from common.metrics import RESAMPLES
 from common.model import BASE_WEIGHTS, load_model
 from common.paths import locate
-from common.pixels import normalise
 from common.selfblend import SMALLEST_DIFFERENCE, self_blend
 
 explain = importlib.import_module("03b_explain")
@@ -71,7 +70,7 @@ def measure(explainer, faces_rgb, insides):
     """Return (whether each map finds its half (n,), the network's own scores (n,))."""
     found, scores = [], []
     for start in range(0, len(faces_rgb), BATCH):
-        heats, some = explainer(normalise(faces_rgb[start : start + BATCH]))
+        heats, some = explainer(faces_rgb[start : start + BATCH])
         found += [finds_half(heat, inside) for heat, inside in zip(heats, insides[start : start + BATCH], strict=True)]
         scores.append(some)
     return np.array(found), np.concatenate(scores)
