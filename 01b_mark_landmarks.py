@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.cli import add_frames_dir, add_path, add_work_options, make_parser, require, stop, stops_in_words
+from common.labels import landmarks_in_crop
 from common.paths import FACES_RECORD, MARKS_RECORD, data_root, digest, frames_dir_of, list_frame_dirs, share_of
 from common.pixels import read_image
 from common.records import InputError, is_our_folder, new_directory, read_json, write_json
@@ -30,12 +31,6 @@ def mark(face_bgr, landmarks):
     for x, y in landmarks:
         cv2.circle(marked, (round(x), round(y)), radius, RED_BGR, thickness=-1)
     return marked
-
-
-def landmarks_in_crop(face):
-    """Return a face's landmarks of faces.json, in frame pixels, as [x, y] in pixels of its crop."""
-    left, top = face["crop_xywh"][:2]
-    return [[round(x - left, 2), round(y - top, 2)] for x, y in face["landmarks"]]
 
 
 @dataclass(frozen=True)

@@ -71,10 +71,15 @@ class Video:
         return self.entry.label if self.entry else None
 
 
+def landmarks_in_crop(record):
+    """Return the landmarks of an item of faces.json, there in frame pixels, as [x, y] in pixels of its crop, to a tenth."""
+    left, top = record["crop_xywh"][:2]
+    return [[round(x - left, 1), round(y - top, 1)] for x, y in record["landmarks"]]
+
+
 def read_face(record):
     """Return the Face of an item of faces.json. Raises KeyError, TypeError or ValueError where it is damaged."""
-    left, top = record["crop_xywh"][:2]
-    landmarks = json.dumps([[round(x - left, 1), round(y - top, 1)] for x, y in record["landmarks"]])
+    landmarks = json.dumps(landmarks_in_crop(record))
     return Face(*(landmarks if name == "landmarks" else record[name] for name in Face._fields))
 
 

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from common.labels import landmarks_in_crop
 from common.paths import digest
 from tests.videos import mtimes, read_png, record_of, run_script
 
@@ -58,7 +59,7 @@ def test_mark_draws_red_discs_on_a_copy():
 
 def test_landmarks_in_crop():
     face = {"crop_xywh": CROP_XYWH, "landmarks": LANDMARKS}
-    assert step.landmarks_in_crop(face)[:2] == [[30.4, 32.6], [70, 30]]
+    assert landmarks_in_crop(face)[:2] == [[30.4, 32.6], [70, 30]]
 
 
 def test_marks_are_red_at_the_landmarks_under_the_same_names(videos_dir, capfd):
