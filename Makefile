@@ -7,8 +7,8 @@ BROWSER_READY := .venv/.browser-ready
 export CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 DEMO_ACTORS := 160
 DEMO_SEED := 2020
-DEMO_EPOCHS := 3
-DEMO_INPUT_SIZE := 192
+DEMO_EPOCHS := 2
+DEMO_INPUT_SIZE := 224
 
 # A path may hold spaces, quotes and $(...): it reaches the scripts through the environment, never through this file's text.
 override VIDEOS := $(value VIDEOS)

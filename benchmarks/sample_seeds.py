@@ -24,7 +24,7 @@ from common.metrics import describe
 from common.paths import REPOSITORY_DIR, TEST_PREDICTIONS, VERDICTS_TABLE
 from common.records import InputError, OutputError, write_json
 
-ACTORS, EPOCHS, INPUT_SIZE = 160, 3, 192  # those of make demo, as is that the last epoch's weights are kept
+ACTORS, EPOCHS, INPUT_SIZE = 160, 2, 224  # those of make demo, as is that the last epoch's weights are kept
 WAYS = {  # name: options of 03
     "base weights": ["--weights", "base"],
     "base weights, half self-blended": ["--weights", "base", "--self-blend", "0.5"],

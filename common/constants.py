@@ -47,4 +47,7 @@ TEMPORARY_PREFIX = "."
 
 BACKBONES = tuple(f"B{number}" for number in range(8))
 DEFAULT_INPUT_SIZE = 128  # px
-PIXEL_PREPARATION = "RGB, resized to a square, /255, minus the ImageNet mean, divided by its standard deviation"
+PIXEL_PREPARATION = (
+    "RGB, resized to a square, 0 to 255; the network itself divides by 255, takes the ImageNet mean away and divides by its "
+    "standard deviation"
+)
