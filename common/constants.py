@@ -46,7 +46,7 @@ MAX_PHOTO_PIXELS = 2**28  # phones make photos of 200 million pixels
 TEMPORARY_PREFIX = "."
 
 BACKBONES = tuple(f"B{number}" for number in range(8))
-DEFAULT_INPUT_SIZE = 128  # px
+DEFAULT_INPUT_SIZE = 224  # px, that of EfficientNetB0 and of the base weights
 PIXEL_PREPARATION = (
     "RGB, resized to a square, 0 to 255; the network itself divides by 255, takes the ImageNet mean away and divides by its "
     "standard deviation"
