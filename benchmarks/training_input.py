@@ -6,11 +6,11 @@ Rerun   measures again
 
     python benchmarks/training_input.py --data-dir demo
 
-All decode, resize and augment the same files in as many threads as there are CPUs (OpenCV itself takes one) and hand
-batches of 32 to the `fit` of a network that does nothing. The first epoch is from disk. Later ones are from memory for this
-project and for Keras with `cache()`, which keeps uint8 faces; Keras as it comes decodes again. One process each, imports apart.
-Images per CPU second say what the input takes away from a network that trains on the same CPUs; a busy machine disturbs them
-less.
+All decode, resize and augment the same files in as many threads as there are CPUs (OpenCV itself takes one) and hand batches of
+32 to the `fit` of a network that normalises them and does nothing else. The first epoch is from disk. Later ones are from memory
+for this project and for Keras with `cache()`, which keeps uint8 faces; Keras as it comes decodes again. One process each, imports
+apart. Images per CPU second say what the input takes away from a network that trains on the same CPUs; a busy machine disturbs
+them less.
 """
 
 import argparse

@@ -18,10 +18,7 @@ LIGHT = (0.15, 0.7)  # share of the light that is left
 DARK_NOISE_SIGMA = (1.0, 6.0)  # grey levels, before the camera brightens the picture again
 REBRIGHTENED = (0.0, 0.7)  # exponent: 0 leaves the picture dark, 1 would give all of the light back
 MOTION_SHARE = (0.02, 0.08)  # of the width: how far the face moves while the shutter is open
-QUANTISER = (
-    25,
-    45,
-)  # x264's, as much damage as its CRF 22 to 42; 23 is its default, phones and platforms have 18 to 40
+CRF = (22, 42)  # x264's quality; 23 is its default, phones and platforms are between 18 and 40
 CHANCES = {
     "flip": 0.5, "rotate_zoom": 0.5, "colour": 0.5, "low_light": 0.15, "motion_blur": 0.1, "downscale": 0.25, "blur": 0.1,
     "noise": 0.15, "video": 0.2, "jpeg": 0.25,
@@ -84,7 +81,7 @@ def noise(face_rgb, rng):
 
 def video(face_rgb, rng):
     """Compress as H.264."""
-    return degrade.compress_h264(face_rgb, int(rng.integers(QUANTISER[0], QUANTISER[1] + 1)))
+    return degrade.compress_h264(face_rgb, int(rng.integers(CRF[0], CRF[1] + 1)))
 
 
 def jpeg(face_rgb, rng):

@@ -66,10 +66,10 @@ def augmented_batches(part, batch_size, seed, epoch, self_blend_share=0.0, alter
     counts as fake. Both get the same augmentation, but the blend is in the batch after its real: BatchNorm compares what is in
     one batch, and a network that finds both halves there learns to compare them instead of looking at each.
     """
-    rng = np.random.default_rng((seed, epoch))
-    order = epoch_order(part.labels, batch_size, rng)
+    of_epoch = np.random.default_rng((seed, epoch))
+    order = epoch_order(part.labels, batch_size, of_epoch)
     half, steps = batch_size // 2, len(order)
-    paired = rng.random((steps, half)) < self_blend_share
+    paired = of_epoch.random((steps, half)) < self_blend_share
     places = np.arange(batch_size).reshape(2, half)
     places = places.T.ravel() if alternate else places.ravel()
 
@@ -78,12 +78,11 @@ def augmented_batches(part, batch_size, seed, epoch, self_blend_share=0.0, alter
         of its halves: batches are made in any order, in threads that share nothing."""
         is_fake, column = divmod(place, half)
         pair = paired[step, column]
-        rng = np.random.default_rng((seed, epoch, step, column if pair else place))
-        position = order[step, column if pair else place]
-        face_rgb = part.faces_rgb[position]
+        place = column if pair else place
+        rng = np.random.default_rng((seed, epoch, 1 + step, place))  # 0 would be the epoch's own again
+        face_rgb, landmarks = part.faces_rgb[order[step, place]], part.landmarks[order[step, place]]
         if pair:
-            pair = self_blend(*reshape_face(face_rgb, part.landmarks[position], rng), rng)
-            face_rgb = pair[is_fake]
+            face_rgb = self_blend(*reshape_face(face_rgb, landmarks, rng), rng)[is_fake]
         return augment(face_rgb, rng)
 
     def batch(step):

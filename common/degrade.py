@@ -3,6 +3,7 @@
 `recompress` is for the frames of a whole video, which are BGR as they come from `common.video`. KINDS are what 03c measures.
 """
 
+import math
 import re
 import threading
 from collections.abc import Callable
@@ -19,21 +20,24 @@ DARK_NOISE_SIGMA = 3.0  # grey levels of the sensor's noise, whatever light is l
 NORMAL_VALUES = np.array([NormalDist().inv_cdf((byte + 0.5) / 256) for byte in range(256)], np.float32)
 NORMAL_VALUES /= NORMAL_VALUES.std()
 GREY_LEVELS = np.arange(256, dtype=np.float32)
+IP_OFFSET = 6 * math.log2(1.4)  # quantiser steps, from x264's default ratio between the frames it keys and the others
 
-codecs = threading.local()  # of each thread: opening an x264 encoder takes longer than a face
+
+class Opened(threading.local):
+    """The codecs that a thread has opened: opening an x264 encoder takes longer than a face."""
+
+    def __init__(self):
+        self.codecs = {}
 
 
-def to_levels(pixels):
-    """Return float pixels rounded to uint8 grey levels."""
-    return np.clip(pixels + 0.5, 0, 255).astype(np.uint8)
+opened = Opened()
 
 
 def random_normal(shape, sigma, rng):
     """Return normally distributed float32 numbers of standard deviation `sigma`, none beyond three of them."""
     import cv2
 
-    picked = np.frombuffer(rng.bytes(int(np.prod(shape))), np.uint8).reshape(shape)
-    return cv2.LUT(picked, np.float32(sigma) * NORMAL_VALUES)
+    return cv2.LUT(rng.integers(256, size=shape, dtype=np.uint8), np.float32(sigma) * NORMAL_VALUES)
 
 
 def add_noise(face_rgb, sigma, rng):
@@ -92,33 +96,34 @@ def compress_jpeg(face_rgb, quality):
     return cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
-def h264_codecs(width, height, qp):
-    """Return (encoder, decoder) of this thread for single frames of a size, at x264's constant quantiser `qp`."""
+def h264_codecs(width, height, crf):
+    """Return (encoder, decoder) of this thread for single frames of a size, at x264's quality `crf`.
+
+    x264 adapts a CRF to the frames before. With qcomp=1 it does not, and IP_OFFSET lower it gives the first frame's pictures.
+    """
     import av
 
-    known = codecs.__dict__
-    key = width, height, qp
-    if key not in known:
+    key = width, height, crf
+    if key not in opened.codecs:
         encoder, decoder = av.CodecContext.create("libx264", "w"), av.CodecContext.create("h264", "r")
         encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = width, height, "yuv420p", Fraction(1, 25)
-        encoder.options = {"qp": str(qp), "preset": "veryfast", "tune": "zerolatency", "x264-params": "keyint=1:ref=1"}
+        encoder.options = {
+            "crf": f"{crf - IP_OFFSET:.2f}", "preset": "veryfast", "tune": "zerolatency",
+            "x264-params": "keyint=1:ref=1:qcomp=1",
+        }  # fmt: skip
         encoder.thread_count = decoder.thread_count = 1
-        known[key] = encoder, decoder
-    return known[key]
+        opened.codecs[key] = encoder, decoder
+    return opened.codecs[key]
 
 
-def compress_h264(face_rgb, qp):
-    """Compress and decompress as one H.264 frame of x264's quantiser `qp`; an odd last row or column stays as it is.
-
-    A constant quantiser does to a face what a CRF that is lower by 3 does, and remembers nothing of the faces before.
-    """
+def compress_h264(face_rgb, crf):
+    """Compress and decompress as one H.264 frame of x264's quality `crf`; an odd last row or column stays as it is."""
     import av
     import cv2
 
     height, width = (side // 2 * 2 for side in face_rgb.shape[:2])  # H.264 halves the colour planes
-    encoder, decoder = h264_codecs(width, height, qp)
-    even = np.ascontiguousarray(face_rgb[:height, :width])
-    frame = av.VideoFrame.from_ndarray(cv2.cvtColor(even, cv2.COLOR_RGB2YUV_I420), format="yuv420p")
+    encoder, decoder = h264_codecs(width, height, crf)
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(face_rgb[:height, :width]), format="rgb24")
     (decoded,) = (picture for packet in encoder.encode(frame) for picture in decoder.decode(packet))
     compressed = face_rgb.copy()
     compressed[:height, :width] = cv2.cvtColor(decoded.to_ndarray(), cv2.COLOR_YUV2RGB_I420)

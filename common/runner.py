@@ -66,7 +66,7 @@ def do_safely(function, task):
         raise InputError(f"{type(error).__name__}: {error}") from None
 
 
-class KeepsItsLocks(multiprocessing.context.SpawnContext):
+class LockKeepingContext(multiprocessing.context.SpawnContext):
     """Start processes anew, as TensorFlow and threads do not survive a fork, and let no lock vanish before it does itself.
 
     A pool drops its locks before it ends its workers: one that was just starting would miss them, with a traceback.
@@ -85,7 +85,7 @@ def start_pool(workers, initializer, initargs):
     from pebble import ProcessPool
 
     pool = ProcessPool(
-        max_workers=workers, context=KeepsItsLocks(), initializer=_start_worker, initargs=(initializer, initargs)
+        max_workers=workers, context=LockKeepingContext(), initializer=_start_worker, initargs=(initializer, initargs)
     )
 
     def start():

@@ -10,7 +10,7 @@ LANDMARK_NAMES; one seed gives one picture.
 
 import numpy as np
 
-from common.degrade import defocus, shrink, to_levels
+from common.degrade import defocus, shrink
 
 REGIONS = {"face": 0.45, "inner": 0.4, "mouth": 0.15}  # what is replaced, and how often it is drawn
 MASK_WEIGHTS = (0.25, 0.5, 0.75, 1.0, 1.0, 1.0)  # 3.2 of the paper
@@ -29,6 +29,11 @@ FIRST_BLUR, SECOND_BLUR = (0.005, 0.03), (0.005, 0.1)  # of the picture's size
 # Grey levels, mean over the picture: what no one could see is drawn again (half of the mouths).
 SMALLEST_DIFFERENCE = 0.4
 MOST_DRAWS = 5
+
+
+def to_levels(pixels):
+    """Return float pixels rounded to uint8 grey levels."""
+    return np.clip(pixels + 0.5, 0, 255).astype(np.uint8)
 
 
 def change_colour(face_rgb, rng):

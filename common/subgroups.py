@@ -16,7 +16,7 @@ BINS = {
     ),
     # with two, the other person's faces are half of the mean; with three, most of it
     "people": ("people", (2, 3), ("1 person", "2 people", "3 people and more")),
-    # a face of 80 px fills the 128 px that the network sees with its margins: below, it is enlarged; 160 and 320 are its doubles
+    # with its margins a face of 80 px is 128 px wide; 160 and 320 are its doubles
     "face_size": ("face_px", (80, 160, 320), ("under 80 px", "80 to 159 px", "160 to 319 px", "320 px and more")),
     # 98 % of undamaged portraits are between 90 and 180; under 45 is a stop darker than those
     "brightness": ("brightness", (45, 90, 180), ("under 45 of 255", "45 to 89", "90 to 179", "180 and more")),

@@ -6,12 +6,15 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 
+import av
 import cv2
 import numpy as np
 import pytest
 
 from common import augment as augmenting
+from common import degrade
 from common.augment import CHANCES, STEPS, augment
 from common.batches import Part, augmented_batches, epoch_order, load_part, plain_batches, without_fakes
 from common.constants import FAKE, REAL
@@ -60,7 +63,7 @@ def test_a_step_is_random(step):
 def test_black_and_white_do_not_wrap_around(step, level):
     """A uint8 that overflows turns white into black."""
     flat = np.full((32, 32, 3), level, np.uint8)
-    limit = {"colour": augmenting.CONTRAST[1] * 127.5 - 127.5 + augmenting.BRIGHTNESS + 66, "video": 10}.get(step, 2)
+    limit = {"colour": (1 - augmenting.CONTRAST[0]) * 127.5 + augmenting.BRIGHTNESS + 1}.get(step, 2)
     for face_rgb in changed(step, flat):
         assert abs(face_rgb.astype(int) - level).max() <= limit
 
@@ -136,6 +139,13 @@ def test_noise_is_as_strong_as_documented_and_adds_no_light():
     assert all(abs(noise.mean()) < 0.3 for noise in noises)
 
 
+def test_noise_is_normally_distributed():
+    shares = [np.mean(abs(degrade.NORMAL_VALUES) <= sigmas) for sigmas in (0.5, 1, 2, 3)]
+    assert shares == pytest.approx([0.383, 0.683, 0.954, 1], abs=0.01)
+    found = degrade.random_normal((200, 200), 5, np.random.default_rng(0))
+    assert len(np.unique(found)) == 256 and found.std() == pytest.approx(5, rel=0.01)
+
+
 def test_noise_does_not_wrap_around():
     for level in (0, 255):
         for face_rgb in changed("noise", np.full((32, 32, 3), level, np.uint8)):
@@ -205,14 +215,36 @@ def test_motion_keeps_the_light():
         assert found.mean() == pytest.approx(FACE_RGB.mean(), abs=0.3)
 
 
-def video_error(monkeypatch, qp, face_rgb):
-    monkeypatch.setattr(augmenting, "QUANTISER", (qp, qp))
+def video_error(monkeypatch, crf, face_rgb):
+    monkeypatch.setattr(augmenting, "CRF", (crf, crf))
     return abs(STEPS["video"](face_rgb, np.random.default_rng(0)).astype(float) - face_rgb).mean()
 
 
-def test_video_is_worse_at_a_higher_quantiser(monkeypatch):
-    errors = [video_error(monkeypatch, qp, FACE_RGB) for qp in (5, *augmenting.QUANTISER)]
-    assert 0 < errors[0] < errors[1] < 0.7 * errors[2] < 10
+def test_video_is_worse_at_a_higher_crf(monkeypatch):
+    errors = [video_error(monkeypatch, crf, FACE_RGB) for crf in (5, *augmenting.CRF)]
+    assert 0 < errors[0] < errors[1] < 0.6 * errors[2] < 10
+
+
+def test_video_remembers_nothing_of_the_faces_before():
+    """The encoders are kept, one for each thread."""
+    faces_rgb = [FACE_RGB, np.full_like(FACE_RGB, 90), FACE_RGB[::-1].copy()]
+    with ThreadPoolExecutor(1) as thread:
+        first, *others, again, mirrored = thread.map(lambda i: degrade.compress_h264(faces_rgb[i], 30), (0, 1, 2, 0, 2))
+    assert np.array_equal(first, again) and np.array_equal(others[1], mirrored)
+    assert np.array_equal(first, degrade.compress_h264(FACE_RGB, 30)), "another thread"
+
+
+def test_video_is_what_a_fresh_encoder_of_x264_makes():
+    face_rgb = cv2.resize(FACE_RGB, (128, 128), interpolation=cv2.INTER_CUBIC)
+    for crf in augmenting.CRF:
+        options = {"crf": str(crf), "preset": "veryfast", "tune": "zerolatency"}
+        encoder, decoder = av.CodecContext.create("libx264", "w"), av.CodecContext.create("h264", "r")
+        encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = 128, 128, "yuv420p", Fraction(1, 25)
+        encoder.options, encoder.thread_count = options, 1
+        packets = [*encoder.encode(av.VideoFrame.from_ndarray(face_rgb, format="rgb24")), *encoder.encode(None)]
+        (decoded,) = [*(frame for packet in packets for frame in decoder.decode(packet)), *decoder.decode(None)]
+        expected = decoded.to_ndarray(format="rgb24").astype(int)
+        assert abs(degrade.compress_h264(face_rgb, crf) - expected).mean() < 1.5
 
 
 def test_video_stores_colour_coarser_than_light(monkeypatch):
@@ -221,6 +253,8 @@ def test_video_stores_colour_coarser_than_light(monkeypatch):
     grey[:, ::2] = 255
     coloured[:, ::2, 0] = coloured[:, 1::2, 2] = 255
     assert video_error(monkeypatch, 5, grey) < 5 < 40 < video_error(monkeypatch, 5, coloured)
+    found = STEPS["video"](coloured, np.random.default_rng(0))
+    np.testing.assert_allclose(found.mean(axis=(0, 1)), coloured.mean(axis=(0, 1)), atol=15)  # both of them, mixed
 
 
 def test_video_keeps_colours_apart(monkeypatch):

@@ -76,12 +76,12 @@ def test_scores_lie_between_0_and_1_and_differ(network):
     assert ((found > 0) & (found < 1)).all() and np.ptp(found) > 1e-3
 
 
-def test_pixels_are_normalised_as_efficientnet_was_trained():
+def test_pixels_are_normalised_as_efficientnet_was_trained(network):
     _, efficientnet = load_keras()
     levels = np.arange(256, dtype=np.uint8)
     faces_rgb = np.stack([levels, np.roll(levels, 80), levels[::-1]], axis=-1).reshape(1, 16, 16, 3).repeat(2, axis=1)
     faces_rgb = faces_rgb.repeat(2, axis=2)
-    normalised = build_model("B0", SIZE).get_layer("normalised")
+    normalised = network.get_layer("normalised")
     expected = efficientnet.preprocess_input(faces_rgb.astype(np.float32))
     np.testing.assert_allclose(normalised(faces_rgb), expected, atol=1e-5)
     white = np.array(normalised(np.full((1, 2, 2, 3), 255, np.uint8)))[0, 0, 0]

@@ -2,11 +2,13 @@
 
 import csv
 import importlib
+import json
 import math
 import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from common import devices
@@ -33,7 +35,7 @@ def small_network(backbone, input_size, weights=None):
 data_dir, replicas, *options = sys.argv[1:]
 model.build_model = training.build_model = small_network
 train_cnn = importlib.import_module("03_train_cnn")
-train_cnn.phases_of = lambda epochs, kind: ["head", "everything", "everything", "everything"]
+train_cnn.phases_of = lambda epochs, kind: ["head", "everything"]
 cpus = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2)
 if replicas == "2":
@@ -63,9 +65,7 @@ def train(data_dir, replicas, *options):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     with open(data_dir / "tmp_checkpoint" / "history.csv", encoding="utf-8", newline="") as file:
-        history = [
-            {name: float(row[name]) for name in ("loss", "val_loss", "accuracy")} for row in csv.DictReader(file)
-        ]
+        history = [{name: float(row[name]) for name in ("loss", "val_loss")} for row in csv.DictReader(file)]
     return history, read_json(data_dir / "tmp_checkpoint" / "best_model.json"), done.stderr
 
 
@@ -93,13 +93,16 @@ def test_two_devices_train_as_one_does(tmp_path):
     )
     assert "alternate: True" in said and "alternate: False" in said_by_one, "each device gets both classes"
     assert two[0] == pytest.approx(one[0], rel=0.03), (
-        "the inner layers are frozen: all that could differ is the averaging"
+        "the inner layers are frozen: only rounding differs, which 16 steps enlarge"
     )
     tested, tested_by_one = (found["metrics"]["test_faces"] for found in (record, record_of_one))
     for name in ("roc_auc", "accuracy", "log_loss"):
         for found, other in ((tested, tested_by_one), (tested_by_one, tested)):
             low, high = found[name]["interval"]
             assert low <= other[name]["value"] <= high, f"{name}: more than noise"
+    lines = [(tmp_path / name / "cnn_preds_values.json").read_text().splitlines() for name in ("one", "two")]
+    scores = [[json.loads(line)["score"] for line in found if json.loads(line)["score"] is not None] for found in lines]
+    assert np.corrcoef(*scores)[0, 1] > 0.97
     assert tested["roc_auc"]["interval"][0] > 0.5, "nothing was learnt that could be compared"
 
 

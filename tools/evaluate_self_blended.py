@@ -29,7 +29,7 @@ from common.predictions import BATCH
 from common.records import write_json
 
 LIGHT, DARK_NOISE_SIGMA = 0.25, 3.0  # factor on grey levels; grey levels of noise at that light
-MOTION_SHARE = 0.06  # of the crop's width: 8 px of 128
+MOTION_SHARE = 0.06  # of the crop's width
 CRF = 36
 SMALL_FACE_PX = 48  # width of the face; the crop is wider by its margins
 JPEG_QUALITY = 30
@@ -42,19 +42,11 @@ def small_scale(face_rgb):
     return min(1, SMALL_FACE_PX * (1 + 2 * MARGIN) / len(face_rgb))
 
 
-def as_video(face_rgb):
-    """Return the face as a video of one frame shows it; an odd last row or column stays as it is."""
-    ((_, frame),) = degrade.recompress([face_rgb[..., ::-1]], CRF)
-    shown = face_rgb.copy()
-    shown[: frame.height, : frame.width] = frame.to_ndarray(format="rgb24")
-    return shown
-
-
 DEGRADATIONS = {
     AS_THEY_ARE: lambda face_rgb, rng: face_rgb,
     "a quarter of the light, with noise": lambda face_rgb, rng: degrade.darken(face_rgb, LIGHT, DARK_NOISE_SIGMA, 1, rng),
     "motion blur": lambda face_rgb, rng: degrade.smear(face_rgb, MOTION_SHARE * len(face_rgb), rng.uniform(0, np.pi)),
-    "H.264 at CRF 36": lambda face_rgb, rng: as_video(face_rgb),
+    "H.264 at CRF 36": lambda face_rgb, rng: degrade.compress_h264(face_rgb, CRF),
     "face 48 px wide": lambda face_rgb, rng: degrade.shrink(face_rgb, small_scale(face_rgb)),
     "JPEG at quality 30": lambda face_rgb, rng: degrade.compress_jpeg(face_rgb, JPEG_QUALITY),
 }  # fmt: skip

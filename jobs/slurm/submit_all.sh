@@ -6,7 +6,7 @@
 #   --frames-dir DIR  where frames and faces go, if VIDEOS_DIR is read-only (default: beside the videos)
 #   --judge           train nothing: score and judge the videos with the weights of the data root, or --03a --weights=FILE
 #   --cpu OPT, --gpu OPT    option of sbatch for the CPU steps, for 03 and 03a: --cpu --partition=short --gpu --gres=gpu:4
-#   --00 OPT … --04 OPT     option of that script: --03 --epochs=40 --03 --input-size=224
+#   --00 OPT … --04 OPT     option of that script: --03 --epochs=40 --03 --self-blend=0.5
 # Each OPT is one word, may hold spaces, and may be given more than once. sbatch itself reads SBATCH_PARTITION, SBATCH_ACCOUNT and
 # SBATCH_QOS; jobs/run.sh reads VENV and CONDA_ENV.
 set -eo pipefail  # not -u: bash before 4.4 takes an empty list for an unset one
