@@ -28,8 +28,9 @@ from common.cli import (
 )
 from common.constants import FRAMES_PER_VIDEO, MAX_PHOTO_PIXELS, MAX_SIDE_PX
 from common.paths import FRAMES_RECORD, Source, data_root, frames_dir_of, list_frame_dirs, list_sources, share_of
+from common.progress import LISTED_MESSAGES
 from common.records import InputError, is_our_folder, new_directory, read_json, source_stamp, write_json
-from common.runner import LISTED_MESSAGES, work_through
+from common.runner import work_through
 from common.video import check_size, decode, demux, open_video, to_picture
 
 STAGE = "00"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.cli import add_frames_dir, add_path, add_work_options, make_parser, require, stop, stops_in_words
-from common.labels import landmarks_in_crop
+from common.faces import landmarks_in_crop
 from common.paths import FACES_RECORD, MARKS_RECORD, data_root, digest, frames_dir_of, list_frame_dirs, share_of
 from common.pixels import read_image
 from common.records import InputError, is_our_folder, new_directory, read_json, write_json

@@ -45,8 +45,8 @@ from common.paths import (
     frames_dir_of,
     locate,
 )
+from common.progress import list_messages, progress
 from common.records import InputError, is_our_record, new_directory, read_json, write_csv, write_json
-from common.runner import list_messages, progress
 from common.splits import assign_splits, check_list, is_bystander, read_test_list, split_by_list
 
 STAGE = "02"

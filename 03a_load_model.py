@@ -55,8 +55,8 @@ from common.predictions import (
     score_faces,
     write_predictions,
 )
+from common.progress import list_messages
 from common.records import InputError, failures, writing
-from common.runner import list_messages
 
 STAGE = "03a"
 REDO_FACES = {

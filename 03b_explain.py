@@ -45,8 +45,8 @@ from common.paths import (
 )
 from common.pixels import read_image, to_square
 from common.predictions import read_predictions
+from common.progress import list_messages, progress
 from common.records import InputError, is_our_folder, new_directory, read_json, write_json
-from common.runner import list_messages, progress
 
 STAGE = "03b"
 HOW_TO_READ = (

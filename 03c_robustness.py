@@ -54,8 +54,9 @@ from common.paths import (
 from common.pixels import read_image, to_square
 from common.plots import draw_robustness
 from common.predictions import score_faces
+from common.progress import list_messages, progress
 from common.records import InputError, read_json, write_csv, write_json
-from common.runner import list_messages, progress, run_in_workers
+from common.runner import run_in_workers
 from common.video import shown_frames, to_picture
 
 STAGE = "03c"

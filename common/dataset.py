@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from common.cli import require
 from common.constants import FAKE, REAL, SPLITS
-from common.labels import Face, Video
+from common.faces import Face
+from common.labels import Video
 from common.paths import SPLIT_RECORD, SPLIT_TABLE
 from common.records import InputError, read_json
 

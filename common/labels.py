@@ -5,9 +5,9 @@ import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import NamedTuple
 
 from common.constants import FAKE, REAL
+from common.faces import Face, read_face
 from common.groups import find_groups
 from common.paths import (
     FACES_RECORD,
@@ -19,8 +19,8 @@ from common.paths import (
     video_id_of,
     walk_inputs,
 )
+from common.progress import progress
 from common.records import InputError, failures, read_json
-from common.runner import progress
 
 LABELS = {"FAKE": FAKE, "REAL": REAL}
 GIVEN_TWICE = object()  # stands for the value of a name that a JSON object holds twice: which one is meant is unknown
@@ -36,19 +36,6 @@ class Entry:
     group: str | None = None
     altered_person: int | None = None
     metadata: Path | None = None  # the file that says so
-
-
-class Face(NamedTuple):
-    """One face of a video: what faces.json says of it (s; px of the source), in little memory, as there may be millions."""
-
-    file: str
-    frame: int
-    frame_s: float
-    person: int
-    confidence: float
-    face_px: float
-    landmarks: str  # JSON of five [x, y], px of the crop
-    digest: str
 
 
 @dataclass
@@ -69,18 +56,6 @@ class Video:
     @property
     def label(self):
         return self.entry.label if self.entry else None
-
-
-def landmarks_in_crop(record):
-    """Return the landmarks of an item of faces.json, there in frame pixels, as [x, y] in pixels of its crop, to a tenth."""
-    left, top = record["crop_xywh"][:2]
-    return [[round(x - left, 1), round(y - top, 1)] for x, y in record["landmarks"]]
-
-
-def read_face(record):
-    """Return the Face of an item of faces.json. Raises KeyError, TypeError or ValueError where it is damaged."""
-    landmarks = json.dumps(landmarks_in_crop(record))
-    return Face(*(landmarks if name == "landmarks" else record[name] for name in Face._fields))
 
 
 def leaves_directory(name):

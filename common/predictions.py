@@ -11,9 +11,9 @@ from common.calibration import UNCHANGED, calibrate
 from common.constants import FAKE
 from common.model import load_keras
 from common.pixels import load_faces, read_image
+from common.progress import progress
 from common.quality import why_unusable
 from common.records import InputError, write_atomic
-from common.runner import progress
 
 FIELDS = (
     "video_id", "filename", "group", "split", "frame", "frame_s", "person", "file", "confidence", "face_px", "label", "score",

@@ -1,4 +1,4 @@
-"""The work loop of the steps that handle one video at a time: workers, time limits, progress, failures."""
+"""The work loop of the steps that handle one video at a time: workers, time limits, failures."""
 
 import ctypes
 import multiprocessing
@@ -13,31 +13,12 @@ from itertools import chain
 from multiprocessing import resource_tracker
 
 from common.cli import INTERRUPTED, on_spark, say, usable_cpus
+from common.progress import list_messages, progress
 from common.records import InputError, OutputError, forget_failure, note_failure, write_failed_table
 
-PLAIN_LINE_EVERY_S = 60  # when the output is not a terminal
-LISTED_MESSAGES = 20  # failures and warnings printed at the end; all failures are in failed.csv
 PR_SET_PDEATHSIG = 1  # Linux prctl(2): signal to get when the parent dies
 
 setup_failure = None  # in a worker process: why it cannot work
-
-
-def progress(items, total, stage, unit):
-    """Yield `items`, showing count, rate and remaining time: a bar on a terminal, else one plain line a minute."""
-    from tqdm import tqdm
-
-    if sys.stderr.isatty():
-        yield from tqdm(items, total=total, desc=stage, unit=f" {unit}", delay=1, leave=False)
-        return
-    started = last_line = time.monotonic()
-    for done, item in enumerate(items, start=1):
-        yield item
-        now = time.monotonic()
-        if now - last_line >= PLAIN_LINE_EVERY_S:
-            last_line = now
-            left_s = (now - started) / done * (total - done)
-            rate = done / (now - started)
-            say(f"{stage}: {done} of {total} {unit}, {rate:.2g} per second, {left_s / 60:.1f} min left")
 
 
 def _start_worker(initializer, initargs):
@@ -203,11 +184,3 @@ def discard_outdated(job):
     """Remove our older result of an input that has changed and cannot be used any more; what still fits it stays."""
     if os.path.lexists(job.target_dir) and job.is_ours() and job.finished() is None:
         shutil.rmtree(job.target_dir, ignore_errors=True)
-
-
-def list_messages(stage, kind, messages):
-    """Print one line per (path, reason), the first ones only when there are many."""
-    for path, reason in messages[:LISTED_MESSAGES]:
-        say(f"{stage}: {kind}: {path}: {reason}")
-    if len(messages) > LISTED_MESSAGES:
-        say(f"{stage}: {kind}: … and {len(messages) - LISTED_MESSAGES} more")

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from common.cli import usable_cpus
 from common.paths import EXPLAINED_DIR, EXPLAINED_RECORD
 from common.pixels import read_image
-from common.runner import progress
+from common.progress import progress
 from common.verdicts import read_object
 
 FEW_PICTURES, LARGE_PX, SMALL_PX = 2000, 160, 96  # up to so many faces are shown large; longer side, of 80 on the page

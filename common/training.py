@@ -10,8 +10,8 @@ import numpy as np
 from common.batches import augmented_batches, epoch_order, plain_batches
 from common.cli import say
 from common.model import DOWNLOADS, backbone_of, build_model, load_arrays, load_keras
+from common.progress import progress
 from common.records import temporary_name, writing
-from common.runner import progress
 
 HEAD_EPOCHS = 1  # of the new layers alone
 HEAD_LEARNING_RATE = 1e-3  # of the new layers alone

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from common.labels import landmarks_in_crop
+from common.faces import landmarks_in_crop
 from common.paths import digest
 from tests.videos import mtimes, read_png, record_of, run_script
 

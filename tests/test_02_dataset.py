@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from common.constants import CLASS_NAMES, FAKE, REAL, SPLITS
-from common.labels import Face, Video, load_videos
+from common.faces import Face
+from common.labels import Video, load_videos
 from common.paths import digest, video_id_of
 from common.records import InputError
 from common.splits import split_groups
@@ -453,7 +454,7 @@ def test_fake_whose_altered_person_was_not_found_is_faceless(tmp_path, capsys):
 
 
 def test_progress_is_shown_for_reading_and_linking(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("common.runner.PLAIN_LINE_EVERY_S", 0)
+    monkeypatch.setattr("common.progress.PLAIN_LINE_EVERY_S", 0)
     write_pairs(tmp_path)
     assert run(tmp_path) == 0
     error = capsys.readouterr().err

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from common import progress as progressing
 from common import runner
 from common.records import InputError, OutputError, failures, read_json, write_json
 
@@ -130,18 +131,18 @@ def test_no_tasks_start_no_worker(tmp_path):
 
 
 def test_progress_passes_everything_on_and_prints_plain_lines(monkeypatch, capsys):
-    monkeypatch.setattr(runner, "PLAIN_LINE_EVERY_S", 0)
-    assert list(runner.progress(iter("abcd"), 4, "00", "videos")) == list("abcd")
+    monkeypatch.setattr(progressing, "PLAIN_LINE_EVERY_S", 0)
+    assert list(progressing.progress(iter("abcd"), 4, "00", "videos")) == list("abcd")
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 4 and lines[0].startswith("00: 1 of 4 videos, ") and lines[0].endswith(" min left")
-    monkeypatch.setattr(runner, "PLAIN_LINE_EVERY_S", 60)
-    assert list(runner.progress(iter("abcd"), 4, "00", "videos")) == list("abcd")
+    monkeypatch.setattr(progressing, "PLAIN_LINE_EVERY_S", 60)
+    assert list(progressing.progress(iter("abcd"), 4, "00", "videos")) == list("abcd")
     assert capsys.readouterr().err == ""
 
 
 def test_progress_on_a_terminal_is_a_bar(monkeypatch, capsys):
-    monkeypatch.setattr(runner.sys.stderr, "isatty", lambda: True, raising=False)
-    assert list(runner.progress(iter("ab"), 2, "00", "videos")) == ["a", "b"]
+    monkeypatch.setattr(progressing.sys.stderr, "isatty", lambda: True, raising=False)
+    assert list(progressing.progress(iter("ab"), 2, "00", "videos")) == ["a", "b"]
     assert "min left" not in capsys.readouterr().err
 
 
@@ -237,7 +238,7 @@ def test_interrupt_gives_130_and_one_line(tmp_path, monkeypatch, capfd):
 
 
 def test_long_lists_are_shortened(capsys):
-    runner.list_messages("00", "failed", [(Path(f"{index}.mp4"), "bad") for index in range(25)])
+    progressing.list_messages("00", "failed", [(Path(f"{index}.mp4"), "bad") for index in range(25)])
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 21 and lines[-1] == "00: failed: … and 5 more"
 

@@ -26,8 +26,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from common.cli import stops_in_words, usable_cpus
+from common.progress import progress
 from common.records import InputError, OutputError, write_atomic
-from common.runner import progress
 
 RECIPE_VERSION = 1  # raise it when the frames change, so that old samples are made again
 WIDTH_PX, HEIGHT_PX, FRAMES_PER_S, FRAMES = 480, 360, 25, 125  # 5 s; small, with room for a face of 100-150 px
