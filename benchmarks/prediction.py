@@ -21,7 +21,6 @@ import numpy as np
 from measure import machine, markdown_table, median_and_spread, run_once
 
 from common.cli import add_path, make_parser, positive, require, say, stop
-from common.constants import DEFAULT_INPUT_SIZE
 from common.dataset import read_split
 from common.model import build_model, load_model
 from common.paths import SPLIT_TABLE, locate
@@ -29,7 +28,7 @@ from common.pixels import load_faces
 from common.predictions import BATCH, score_faces
 from common.records import InputError
 
-FACES = 2000
+FACES, INPUT_SIZE = 2000, 128  # INPUT_SIZE: px
 WARM_UP_FACES = 2 * BATCH
 LIMIT, FILES = "model.predict, arrays in memory", "this project, face files"
 SHARE_OF_LIMIT = 0.9  # what this project promises
@@ -40,9 +39,9 @@ def network(weights):
     if weights:
         model, record = load_model(weights)
         return model, record["input_size"]
-    model = build_model("B0", DEFAULT_INPUT_SIZE)
+    model = build_model("B0", INPUT_SIZE)
     model.compile(jit_compile=False)
-    return model, DEFAULT_INPUT_SIZE
+    return model, INPUT_SIZE
 
 
 def face_paths(split_dir, number):

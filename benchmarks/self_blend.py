@@ -19,7 +19,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from common.batches import Part, augmented_batches, load_part
 from common.cli import add_path, add_seed, make_parser, positive, require, stop, usable_cpus
-from common.constants import DEFAULT_INPUT_SIZE
 from common.dataset import read_split
 from common.model import build_model
 from common.paths import SPLIT_TABLE, locate
@@ -28,6 +27,7 @@ from common.training import compile_for
 
 BATCH_SIZE = 32
 INPUT_STEPS, TRAINING_STEPS = 60, 30  # batches of one measurement
+INPUT_SIZE = 128  # px
 LEARNING_RATE = 1e-4
 SHARES = {"without": 0.0, "--self-blend 1": 1.0}
 
@@ -68,11 +68,11 @@ def main(argv=None):
     split_dir = locate(args, "split_dir")
     require(split_dir / SPLIT_TABLE, "it would list the faces", "02_prepare_dataset.py")
     try:
-        part = load_part(read_split(split_dir)["train"], DEFAULT_INPUT_SIZE, None)
+        part = load_part(read_split(split_dir)["train"], INPUT_SIZE, None)
     except InputError as error:
         stop(str(error))
     part = repeated(part, max(INPUT_STEPS, TRAINING_STEPS))
-    model = build_model("B0", DEFAULT_INPUT_SIZE)
+    model = build_model("B0", INPUT_SIZE)
     compile_for(model, "everything", LEARNING_RATE, TRAINING_STEPS)
     training_rate(model, part, 0.0, args.seed)  # traces the network once
     rates = {}
@@ -81,7 +81,7 @@ def main(argv=None):
             rates.setdefault(("input alone", name), []).append(input_rate(part, share, number))
             rates.setdefault(("training", name), []).append(training_rate(model, part, share, number))
     print(
-        f"images/s of {DEFAULT_INPUT_SIZE} px on {len(usable_cpus())} CPUs: median (lowest to highest) of {args.repetitions}"
+        f"images/s of {INPUT_SIZE} px on {len(usable_cpus())} CPUs: median (lowest to highest) of {args.repetitions}"
     )
     for (what, name), found in rates.items():
         print(f"{what:12} {name:16} {statistics.median(found):7.0f} ({min(found):.0f} to {max(found):.0f})")

@@ -25,7 +25,7 @@ from measure import in_turns, machine, markdown_table, median_and_spread
 from common.augment import augment
 from common.batches import Part, augmented_batches, load_part
 from common.cli import add_path, add_seed, make_parser, positive, quiet_libraries, require, say, stop
-from common.constants import CLASS_NAMES, DEFAULT_INPUT_SIZE
+from common.constants import CLASS_NAMES
 from common.dataset import read_split
 from common.model import build_model, load_keras
 from common.paths import SPLIT_TABLE, locate
@@ -114,7 +114,7 @@ def contend(name, split_dir, input_size, seed):
 
 def training_part(split_dir):
     """Return the Part of the training faces, no more of each class than TRAINING_STEPS steps take."""
-    part = load_part(read_split(split_dir)["train"], DEFAULT_INPUT_SIZE, None)
+    part = load_part(read_split(split_dir)["train"], INPUT_SIZES[0], None)
     most = TRAINING_STEPS * BATCH_SIZE // 2
     kept = np.concatenate([np.flatnonzero(part.labels == label)[:most] for label in range(len(CLASS_NAMES))])
     return Part(*(values[kept] for values in part))
@@ -128,7 +128,7 @@ def measure_waiting(split_dir, seed, repetitions):
     part = training_part(split_dir)
     steps = len(augmented_batches(part, BATCH_SIZE, seed, 1))
     constant = tf.data.Dataset.from_tensors(augmented_batches(part, BATCH_SIZE, seed, 1)[0]).repeat(steps)
-    model = build_model("B0", DEFAULT_INPUT_SIZE)
+    model = build_model("B0", INPUT_SIZES[0])
     compile_for(model, "everything", LEARNING_RATE, steps * repetitions)
     times = {AUGMENTED: [], CONSTANT: []}
     for batches in (augmented_batches(part, BATCH_SIZE, seed, 1), constant):
@@ -169,7 +169,7 @@ def report_input(size, costs):
 
 def report_waiting(times, steps):
     """Print what share of the training's time its input takes."""
-    print(f"\n{steps} steps of B0 at {DEFAULT_INPUT_SIZE} px\n")
+    print(f"\n{steps} steps of B0 at {INPUT_SIZES[0]} px\n")
     rows = [
         (name, *(median_and_spread(values, 1) for values in zip(*found, strict=True))) for name, found in times.items()
     ]
