@@ -80,9 +80,7 @@ def main(argv=None):
         for name, share in sorted(SHARES.items(), reverse=number % 2 == 0):
             rates.setdefault(("input alone", name), []).append(input_rate(part, share, number))
             rates.setdefault(("training", name), []).append(training_rate(model, part, share, number))
-    print(
-        f"images/s of {INPUT_SIZE} px on {len(usable_cpus())} CPUs: median (lowest to highest) of {args.repetitions}"
-    )
+    print(f"images/s of {INPUT_SIZE} px on {len(usable_cpus())} CPUs: median (lowest to highest) of {args.repetitions}")
     for (what, name), found in rates.items():
         print(f"{what:12} {name:16} {statistics.median(found):7.0f} ({min(found):.0f} to {max(found):.0f})")
     for what in ("input alone", "training"):
