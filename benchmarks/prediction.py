@@ -1,7 +1,7 @@
 """Measure prediction: faces/s from face files to scores, as 03a makes them, against `model.predict` on arrays in memory.
 
 Reads   split_dataset/, such as make demo leaves   (02_prepare_dataset.py)
-Writes  nothing; prints a table
+Writes  nothing; prints a table for each input size
 Rerun   measures again
 
     python benchmarks/prediction.py --data-dir demo
@@ -21,27 +21,29 @@ import numpy as np
 from measure import machine, markdown_table, median_and_spread, run_once
 
 from common.cli import add_path, make_parser, positive, require, say, stop
+from common.constants import DEFAULT_INPUT_SIZE
 from common.dataset import read_split
 from common.model import build_model, load_model
+from common.model_record import read_model_record
 from common.paths import SPLIT_TABLE, locate
 from common.pixels import load_faces
 from common.predictions import BATCH, score_faces
 from common.records import InputError
 
-FACES, INPUT_SIZE = 2000, 128  # INPUT_SIZE: px
+FACES = 2000
+INPUT_SIZES = (128, DEFAULT_INPUT_SIZE)  # px
 WARM_UP_FACES = 2 * BATCH
 LIMIT, FILES = "model.predict, arrays in memory", "this project, face files"
 SHARE_OF_LIMIT = 0.9  # what this project promises
 
 
-def network(weights):
-    """Return (model, input size) of a weights file, or of random weights, which take as long."""
+def network(weights, input_size):
+    """Return the network of a weights file, or of random weights, which take as long."""
     if weights:
-        model, record = load_model(weights)
-        return model, record["input_size"]
-    model = build_model("B0", INPUT_SIZE)
+        return load_model(weights)[0]
+    model = build_model("B0", input_size)
     model.compile(jit_compile=False)
-    return model, INPUT_SIZE
+    return model
 
 
 def face_paths(split_dir, number):
@@ -79,6 +81,16 @@ def measure(ways, number, repetitions):
     return rates
 
 
+def report(rates, peaks_mb, number, input_size, repetitions):
+    """Print the table of one input size, and the share of the limit."""
+    print(f"\n{number} faces of {input_size} px, {machine()}; median (lowest to highest) of {repetitions} rounds\n")
+    rows = [(name, median_and_spread(found, 0), f"{peaks_mb[name]:.0f}") for name, found in rates.items()]
+    print(markdown_table(("how", "faces/s", "peak MB"), rows))
+    shares = [files / limit for files, limit in zip(rates[FILES], rates[LIMIT], strict=True)]
+    verdict = "kept" if statistics.median(shares) >= SHARE_OF_LIMIT else "missed"
+    print(f"\n{median_and_spread(shares)} of the limit; target {SHARE_OF_LIMIT}: {verdict}")
+
+
 def build_parser():
     parser = make_parser(__doc__)
     add_path(parser, "split_dir")
@@ -88,36 +100,34 @@ def build_parser():
     )
     parser.add_argument("--repetitions", type=positive, default=5, metavar="N", help="in turns (default: %(default)s)")
     parser.add_argument("--contender", choices=(LIMIT, FILES), help=argparse.SUPPRESS)  # how this script calls itself
+    parser.add_argument("--input-size", type=positive, help=argparse.SUPPRESS)
     return parser
 
 
 def main(argv=None):
     args = build_parser().parse_args(argv)
-    split_dir = locate(args, "split_dir")
+    split_dir = locate(args, "split_dir").resolve()
     require(split_dir / SPLIT_TABLE, "it would list the faces", "02_prepare_dataset.py")
-    paths, peaks_mb = face_paths(split_dir, args.faces), {}
-    names = (args.contender,) if args.contender else (LIMIT, FILES)
-    if not args.contender:  # first: Linux gives a new process the peak of the one that starts it, which is small still
-        command = [sys.executable, __file__, "--split-dir", split_dir.resolve(), "--faces", args.faces]
-        command += ["--weights", Path(args.weights).resolve()] if args.weights else []
-        peaks_mb = {name: run_once([*command, "--contender", name]).peak_mb for name in names}
     try:
-        model, input_size = network(args.weights)
-        ways = ways_of(model, paths, input_size, names)
+        paths, weights = face_paths(split_dir, args.faces), Path(args.weights).resolve() if args.weights else None
+        if args.contender:
+            model = network(weights, args.input_size)
+            ways_of(model, paths, args.input_size, (args.contender,))[args.contender](len(paths))
+            return 0
+        command = [sys.executable, __file__, "--split-dir", split_dir, "--faces", args.faces]
+        command += ["--weights", weights] if weights else []
+        sizes = (read_model_record(weights)["input_size"],) if weights else INPUT_SIZES
+        peaks_mb = {  # first: Linux gives a new process the peak of the one that starts it, which is small still
+            size: {
+                name: run_once([*command, "--contender", name, "--input-size", size]).peak_mb for name in (LIMIT, FILES)
+            }
+            for size in sizes
+        }
+        for size in sizes:
+            ways = ways_of(network(weights, size), paths, size, (LIMIT, FILES))
+            report(measure(ways, len(paths), args.repetitions), peaks_mb[size], len(paths), size, args.repetitions)
     except InputError as error:
         stop(str(error))
-    if args.contender:
-        ways[args.contender](len(paths))
-        return 0
-    rates = measure(ways, len(paths), args.repetitions)
-    shares = [files / limit for files, limit in zip(rates[FILES], rates[LIMIT], strict=True)]
-    print(
-        f"{len(paths)} faces of {input_size} px, {machine()}; median (lowest to highest) of {args.repetitions} rounds\n"
-    )
-    rows = [(name, median_and_spread(found, 0), f"{peaks_mb[name]:.0f}") for name, found in rates.items()]
-    print(markdown_table(("how", "faces/s", "peak MB"), rows))
-    verdict = "kept" if statistics.median(shares) >= SHARE_OF_LIMIT else "missed"
-    print(f"\n{median_and_spread(shares)} of the limit; target {SHARE_OF_LIMIT}: {verdict}")
     return 0
 
 

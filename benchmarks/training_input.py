@@ -7,7 +7,7 @@ Rerun   measures again
     python benchmarks/training_input.py --data-dir demo
 
 All decode, resize and augment the same files in as many threads as there are CPUs (OpenCV itself takes one) and hand batches of
-32 to the `fit` of a network that normalises them and does nothing else. The first epoch is from disk. Later ones are from memory
+32 to the `fit` of a network that looks at one pixel. The first epoch is from disk. Later ones are from memory
 for this project and for Keras with `cache()`, which keeps uint8 faces; Keras as it comes decodes again. One process each, imports
 apart. Images per CPU second say what the input takes away from a network that trains on the same CPUs; a busy machine disturbs
 them less.
@@ -81,11 +81,10 @@ CONTENDERS = {PROJECT: project_epochs, KERAS: keras_epochs, CACHED_KERAS: cached
 
 
 def idle_model(input_size):
-    """Return a compiled network that normalises faces and looks at one pixel, so that `fit` costs nothing but its input."""
+    """Return a compiled network that looks at one pixel of a face, so that `fit` costs nothing but its input."""
     keras, _ = load_keras()
     inputs = keras.Input((input_size, input_size, 3))
-    normalised = keras.layers.Rescaling([0.017] * 3, [-2.0] * 3)(inputs)
-    pixel = keras.layers.Flatten()(keras.layers.Cropping2D(((0, input_size - 1), (0, input_size - 1)))(normalised))
+    pixel = keras.layers.Flatten()(keras.layers.Cropping2D(((0, input_size - 1), (0, input_size - 1)))(inputs))
     model = keras.Model(inputs, keras.layers.Dense(1, activation="sigmoid")(pixel))
     model.compile(optimizer="sgd", loss="binary_crossentropy", jit_compile=False)
     return model

@@ -37,7 +37,8 @@ def random_normal(shape, sigma, rng):
     """Return normally distributed float32 numbers of standard deviation `sigma`, none beyond three of them."""
     import cv2
 
-    return cv2.LUT(rng.integers(256, size=shape, dtype=np.uint8), np.float32(sigma) * NORMAL_VALUES)
+    random_bytes = np.frombuffer(rng.bytes(math.prod(shape)), np.uint8).reshape(shape)
+    return cv2.LUT(random_bytes, np.float32(sigma) * NORMAL_VALUES)
 
 
 def add_noise(face_rgb, sigma, rng):
@@ -92,8 +93,9 @@ def compress_jpeg(face_rgb, quality):
     import cv2
 
     # no flag to check: encoding to memory cannot fail, the JPEG format takes any 8-bit face up to 65,500 px
-    data = cv2.imencode(".jpg", face_rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    return cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    face_bgr = cv2.cvtColor(face_rgb, cv2.COLOR_RGB2BGR)
+    data = cv2.imencode(".jpg", face_bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
 
 
 def h264_codecs(width, height, crf):
