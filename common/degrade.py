@@ -19,7 +19,6 @@ DARK_NOISE_SIGMA = 3.0  # grey levels of the sensor's noise, whatever light is l
 # Noise is looked up for random bytes, ten times as fast as drawn: 256 equally likely values of the normal distribution.
 NORMAL_VALUES = np.array([NormalDist().inv_cdf((byte + 0.5) / 256) for byte in range(256)], np.float32)
 NORMAL_VALUES /= NORMAL_VALUES.std()
-GREY_LEVELS = np.arange(256, dtype=np.float32)
 IP_OFFSET = 6 * math.log2(1.4)  # quantiser steps, from x264's default ratio between the frames it keys and the others
 
 
@@ -52,8 +51,8 @@ def darken(face_rgb, light, sigma, gain, rng):
     """Leave a share `light` of the light, add noise of `sigma` grey levels, and brighten all of it by `gain`."""
     import cv2
 
-    darkened = cv2.LUT(face_rgb, np.float32(gain * light) * GREY_LEVELS)
-    return cv2.add(darkened, random_normal(face_rgb.shape, gain * sigma, rng), dtype=cv2.CV_8U)
+    noise = random_normal(face_rgb.shape, gain * sigma, rng)
+    return cv2.addWeighted(face_rgb, gain * light, noise, 1, 0, dtype=cv2.CV_8U)
 
 
 def smear(face_rgb, length_px, angle):
