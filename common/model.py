@@ -13,6 +13,7 @@ import numpy as np
 
 from common.cli import quiet_libraries
 from common.constants import TEMPORARY_PREFIX
+from common.layers import fused_modules
 from common.model_record import read_model_record, record_path
 from common.paths import REPOSITORY_DIR, digest
 from common.records import InputError, temporary_name, write_atomic, write_json, writing
@@ -47,10 +48,10 @@ def build_model(backbone, input_size, backbone_weights=None):
     `backbone_weights`: path of headless weights as the efficientnet package publishes them, else random.
     Tan & Le, "EfficientNet", ICML 2019.
     """
-    keras, efficientnet = load_keras()
-    network = getattr(efficientnet, f"EfficientNet{backbone}")(
+    keras, _ = load_keras()
+    network = getattr(importlib.import_module("efficientnet.model"), f"EfficientNet{backbone}")(
         include_top=False, weights=str(backbone_weights) if backbone_weights else None,
-        input_shape=(input_size, input_size, 3),
+        input_shape=(input_size, input_size, 3), **fused_modules(),
     )  # fmt: skip
     for layer in network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
