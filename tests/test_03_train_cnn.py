@@ -163,15 +163,15 @@ def test_help_is_instant_and_loads_no_tensorflow():
 @pytest.fixture
 def small_network(monkeypatch):
     """EfficientNet's graph takes half a minute to compile; these tests are about what the script does around it."""
-    keras, efficientnet = load_keras()
+    keras, _ = load_keras()
 
-    def build(include_top, weights, input_shape):
+    def build(include_top, weights, input_shape, **modules):
         inputs = keras.Input(input_shape)
         outputs = keras.layers.Conv2D(8, 5, strides=4, use_bias=False)(inputs)
         outputs = keras.layers.Activation("relu")(keras.layers.BatchNormalization()(outputs))
         return keras.Model(inputs, keras.layers.Dropout(0.2)(outputs), name="small")
 
-    monkeypatch.setattr(efficientnet, "EfficientNetB0", build)
+    monkeypatch.setattr(importlib.import_module("efficientnet.model"), "EfficientNetB0", build)
     monkeypatch.setattr(importlib.import_module("common.plots"), "DPI", 20)  # drawn quickly
 
 
