@@ -13,7 +13,7 @@ import numpy as np
 
 from common.cli import quiet_libraries
 from common.constants import TEMPORARY_PREFIX
-from common.layers import fused_modules
+from common.layers import fast_modules
 from common.model_record import read_model_record, record_path
 from common.paths import REPOSITORY_DIR, digest
 from common.records import InputError, temporary_name, write_atomic, write_json, writing
@@ -41,17 +41,18 @@ def load_keras():
     return keras, importlib.import_module("efficientnet.keras")
 
 
-def build_model(backbone, input_size, backbone_weights=None):
+def build_model(backbone, input_size, backbone_weights=None, for_training=False):
     """Return EfficientNet `backbone` ("B0"…"B7") under two dense layers and a sigmoid, score = P(real).
 
     Input: RGB (n, input_size, input_size, 3) in grey levels 0..255, uint8 or float32; output (n, 1).
     `backbone_weights`: path of headless weights as the efficientnet package publishes them, else random.
+    `for_training` changes the speed alone.
     Tan & Le, "EfficientNet", ICML 2019.
     """
     keras, _ = load_keras()
     network = getattr(importlib.import_module("efficientnet.model"), f"EfficientNet{backbone}")(
         include_top=False, weights=str(backbone_weights) if backbone_weights else None,
-        input_shape=(input_size, input_size, 3), **fused_modules(),
+        input_shape=(input_size, input_size, 3), **fast_modules(for_training),
     )  # fmt: skip
     for layer in network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):

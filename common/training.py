@@ -53,7 +53,7 @@ def starting_model(kind, path, backbone, input_size, seed):
     """Build the network with its starting weights."""
     keras, _ = load_keras()
     keras.utils.set_random_seed(seed)
-    model = build_model(backbone, input_size, path if kind in DOWNLOADS else None)
+    model = build_model(backbone, input_size, path if kind in DOWNLOADS else None, for_training=True)
     if kind in ("file", "base"):
         load_arrays(model, path)
     return model

@@ -1,9 +1,9 @@
-"""The fused batch normalisation does what Keras's own does."""
+"""The two faster layers do what Keras's own do."""
 
 import numpy as np
 import pytest
 
-from common.layers import fused_batch_normalization
+from common.layers import compiled_swish, fused_batch_normalization
 from common.model import build_model, load_keras
 
 MAPS = np.random.default_rng(1).normal(3, 2, (8, 7, 5, 6)).astype(np.float32)
@@ -56,3 +56,38 @@ def test_the_network_has_no_other_batch_normalisation():
     keras, _ = load_keras()
     layers = [x for x in build_model("B0", 32).layers[2].layers if isinstance(x, keras.layers.BatchNormalization)]
     assert len(layers) == 49 and {type(layer) for layer in layers} == {fused_batch_normalization()}
+
+
+def test_compiled_swish_and_its_gradient_are_those_of_tensorflow():
+    import tensorflow as tf
+
+    values = tf.constant(np.linspace(-90, 90, 4001, dtype=np.float32))
+    found = []
+    for swish in (compiled_swish(), tf.nn.silu):
+        with tf.GradientTape() as tape:
+            tape.watch(values)
+            outputs = swish(values)
+            loss = tf.reduce_sum(outputs**2)
+        found.append((outputs.numpy(), tape.gradient(loss, values).numpy()))
+    for got, expected in zip(*found, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_network_built_for_training_gives_the_scores_and_gradients_of_the_other():
+    import tensorflow as tf
+
+    faces = np.random.default_rng(3).integers(0, 256, (4, 32, 32, 3)).astype(np.float32)
+    found, arrays = [], None
+    for for_training in (False, True):
+        model = build_model("B0", 32, for_training=for_training)
+        arrays = arrays or model.get_weights()
+        model.set_weights(arrays)
+        with tf.GradientTape() as tape:
+            scores = model(faces, training=False)
+        found.append(
+            (scores.numpy(), [g.numpy() for g in tape.gradient(scores, [v.value for v in model.trainable_variables])])
+        )
+    (scores, gradients), (fast_scores, fast_gradients) = found
+    np.testing.assert_allclose(fast_scores, scores, rtol=1e-4)
+    for fast, expected in zip(fast_gradients, gradients, strict=True):
+        np.testing.assert_allclose(fast, expected, rtol=1e-3, atol=1e-4 * max(1e-6, np.abs(expected).max()))

@@ -24,7 +24,7 @@ import importlib, math, sys
 import tensorflow as tf
 from common import devices, model, training
 
-def small_network(backbone, input_size, weights=None):
+def small_network(backbone, input_size, weights=None, for_training=False):
     keras, _ = model.load_keras()
     inner = [keras.layers.Conv2D(8, 3, strides=2), keras.layers.BatchNormalization(momentum=0.5), keras.layers.ReLU()]
     inputs = keras.Input((input_size, input_size, 3))
