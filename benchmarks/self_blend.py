@@ -72,7 +72,7 @@ def main(argv=None):
     except InputError as error:
         stop(str(error))
     part = repeated(part, max(INPUT_STEPS, TRAINING_STEPS))
-    model = build_model("B0", INPUT_SIZE)
+    model = build_model("B0", INPUT_SIZE, for_training=True)
     compile_for(model, "everything", LEARNING_RATE, TRAINING_STEPS)
     training_rate(model, part, 0.0, args.seed)  # traces the network once
     rates = {}

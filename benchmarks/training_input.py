@@ -127,7 +127,7 @@ def measure_waiting(split_dir, seed, repetitions):
     part = training_part(split_dir)
     steps = len(augmented_batches(part, BATCH_SIZE, seed, 1))
     constant = tf.data.Dataset.from_tensors(augmented_batches(part, BATCH_SIZE, seed, 1)[0]).repeat(steps)
-    model = build_model("B0", INPUT_SIZES[0])
+    model = build_model("B0", INPUT_SIZES[0], for_training=True)
     compile_for(model, "everything", LEARNING_RATE, steps * repetitions)
     times = {AUGMENTED: [], CONSTANT: []}
     for batches in (augmented_batches(part, BATCH_SIZE, seed, 1), constant):
