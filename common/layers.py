@@ -4,6 +4,8 @@ On a CPU, Keras 3's take more than half of a training step: batch normalisation 
 and its gradient are six. TensorFlow has each way of the first as one operation; its compiler XLA makes one of each of the second.
 """
 
+import os
+from contextlib import contextmanager
 from functools import cache
 from types import SimpleNamespace
 
@@ -31,6 +33,19 @@ def fused_batch_normalization():
     return BatchNormalization
 
 
+@contextmanager
+def stderr_of_libraries_closed():
+    """Hide what C++ writes to standard error while this lasts."""
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 @cache
 def compiled_swish():
     """Return a function of x, x * sigmoid(x); it and its gradient are compiled for each shape they meet."""
@@ -49,6 +64,8 @@ def compiled_swish():
     def swish(x):
         return forward(x), lambda upstream: backward(x, upstream)
 
+    with stderr_of_libraries_closed():  # XLA announces itself once, past TensorFlow's log level
+        forward(tf.zeros(1))
     return swish
 
 

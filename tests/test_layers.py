@@ -1,10 +1,14 @@
 """The two faster layers do what Keras's own do."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from common.layers import compiled_swish, fused_batch_normalization
 from common.model import build_model, load_keras
+from common.paths import REPOSITORY_DIR
 
 MAPS = np.random.default_rng(1).normal(3, 2, (8, 7, 5, 6)).astype(np.float32)
 
@@ -91,3 +95,12 @@ def test_the_network_built_for_training_gives_the_scores_and_gradients_of_the_ot
     np.testing.assert_allclose(fast_scores, scores, rtol=1e-4)
     for fast, expected in zip(fast_gradients, gradients, strict=True):
         np.testing.assert_allclose(fast, expected, rtol=1e-3, atol=1e-4 * max(1e-6, np.abs(expected).max()))
+
+
+def test_the_compiler_does_not_announce_itself():
+    program = (
+        "import sys; from common.model import load_keras; load_keras(); from common.layers import compiled_swish; "
+        "compiled_swish()([1.0, 2.0]); print('still heard', file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY_DIR, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "still heard\n")
