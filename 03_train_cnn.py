@@ -28,14 +28,14 @@ import numpy as np
 
 from common.aggregation import CRITERION, choose_aggregate
 from common.arguments import above_0, share
-from common.batches import blended_pairs, load_part, plain_batches, without_fakes
+from common.batches import blended_pairs, load_part, without_fakes
 from common.calibration import calibrate, check_calibration, in_words, make_calibration
 from common.cli import INTERRUPTED, add_path, add_seed, make_parser, positive, say, stops_in_words
 from common.constants import BACKBONES, DEFAULT_INPUT_SIZE, FAKE, REAL, SELF_BLENDED_FACES, THRESHOLD
 from common.dataset import REDO_DATASET, read_dataset
 from common.devices import for_replicas, use_devices
 from common.metrics import describe, say_headline
-from common.model import BASE_WEIGHTS, as_file, build_model, find_starting_weights, load_keras, load_model
+from common.model import BASE_WEIGHTS, as_file, build_model, find_starting_weights, load_keras
 from common.model_record import (
     LARGEST_INPUT_PX,
     SMALLEST_INPUT_PX,
@@ -46,10 +46,10 @@ from common.model_record import (
     record_path,
     training_videos,
 )
+from common.network import load_network, network_of
 from common.paths import BEST_MODEL, FACES_CONFUSION, TEST_PREDICTIONS, VAL_PREDICTIONS, digest, locate
 from common.plots import draw_confusion, draw_history
 from common.predictions import (
-    BATCH,
     cannot_judge_line,
     measured,
     prediction_line,
@@ -144,14 +144,14 @@ def train_or_go_on(args, asked, parts, state, state_path):
     return model, record
 
 
-def score_rows(model, rows, args, scratch_dir):
+def score_rows(network, rows, args, scratch_dir):
     """Return (rows, scores) as the network gives them; a set without fakes becomes pairs. Raises InputError."""
     if without_fakes(rows):
         part = blended_pairs(load_part(rows, args.input_size, scratch_dir), args.seed, scratch_dir)
         rows = [{**row, "self_blended": "target"} for row in rows] + [self_blended_row(row) for row in rows]
-        return rows, model.predict(plain_batches(part.faces_rgb, part.labels, BATCH), verbose=0)[:, 0]
+        return rows, network.score(part.faces_rgb)
     measures = np.zeros((len(rows), 2))
-    scores = score_faces(model, [row["path"] for row in rows], args.input_size, STAGE, measures=measures)
+    scores = score_faces(network, [row["path"] for row in rows], args.input_size, STAGE, measures=measures)
     if None in scores:
         raise InputError(f"{rows[scores.index(None)]['path']} is not readable; {REDO_DATASET}")
     return measured(rows, measures), np.array(scores)
@@ -172,7 +172,7 @@ def fit_calibration(rows, scores, training):
     return make_calibration(labels, scores[usable], video_ids, groups, starting)
 
 
-def write_results(model, weights_digest, training, dataset, parts, args, output_dir):
+def write_results(network, weights_digest, training, dataset, parts, args, output_dir):
     """Draw the plots, write the predictions of validation and test; return what best_model.json says of them.
 
     Faces that cannot be judged are left out of all but the predictions, where they have a reason.
@@ -182,7 +182,7 @@ def write_results(model, weights_digest, training, dataset, parts, args, output_
     draw_history(output_dir / ACCURACY_PLOT, history, kept["epoch"], "accuracy", "share of faces")
     metrics, calibration, aggregation = {}, None, None
     for split, file in (("val", VAL_PREDICTIONS), ("test", TEST_PREDICTIONS)):
-        rows, scores = score_rows(model, parts[split], args, output_dir)
+        rows, scores = score_rows(network, parts[split], args, output_dir)
         calibration = calibration or fit_calibration(rows, scores, training)
         scores = calibrate(scores, calibration["faces"]).tolist()
         lines = [prediction_line(row, score) for row, score in zip(rows, scores, strict=True)]
@@ -274,12 +274,13 @@ def main(argv=None):
         for folder in (weights_path.parent, output_dir):
             check_writable(folder)
         if finished:
-            (model, training), weights, weights_digest = load_model(weights_path), None, finished["weights_digest"]
+            (network, training), weights, weights_digest = load_network(weights_path), None, finished["weights_digest"]
         else:
             model, training = train_or_go_on(args, asked, parts, state, state_path)
             weights = as_file(model, weights_path.parent)
             weights_digest = digest(weights)
-        results = write_results(model, weights_digest, training, dataset, parts, args, output_dir)
+            network = network_of(model, weights, args.backbone, args.input_size)
+        results = write_results(network, weights_digest, training, dataset, parts, args, output_dir)
         write_csv(weights_path.with_name("history.csv"), HISTORY_COLUMNS, training["history"])
         if weights:
             write_atomic(weights_path, weights)

@@ -35,8 +35,8 @@ from common.constants import FACE_KINDS, THRESHOLD
 from common.dataset import REDO_DATASET, read_test_faces
 from common.labels import load_videos
 from common.metrics import HEADLINE, describe, say_headline
-from common.model import load_model
 from common.model_record import check_faces
+from common.network import load_network
 from common.paths import (
     FACES_CONFUSION,
     FACES_RECORD,
@@ -166,13 +166,13 @@ def main(argv=None):
     else:
         rows, faceless, face_kind = read_test_faces(locate(args, "split_dir"), args.limit)
         remedy = REDO_DATASET
-    model, record = load_model(weights_path)
+    network, record = load_network(weights_path)
     check_faces(record, face_kind, weights_path)
     if args.videos_dir and face_kind == "marked_faces":
         check_marks(rows)
     calibration = read_parameters(record, "faces")
     measures = np.zeros((len(rows), 2))
-    scores = score_faces(model, [row["path"] for row in rows], record["input_size"], STAGE, calibration, measures)
+    scores = score_faces(network, [row["path"] for row in rows], record["input_size"], STAGE, calibration, measures)
     lines, unreadable = lines_of(measured(rows, measures), scores, faceless, remedy)
     output_dir = locate(args, "output_dir")
     write_predictions(output_dir / TEST_PREDICTIONS, lines, digest(weights_path))

@@ -33,6 +33,7 @@ from common.cli import (
 )  # fmt: skip
 from common.model import load_keras, load_model
 from common.model_record import read_model_record
+from common.network import CpuNetwork, load_network
 from common.paths import (
     EXPLAINED_DIR,
     EXPLAINED_RECORD,
@@ -72,6 +73,15 @@ SAME_SCORE = 0.05  # mixed precision moves scores by a hundredth; other weights 
 def layer_for(input_size):
     """Return the name of the layer whose cells make the map of faces of `input_size` px."""
     return LAST_LAYER if input_size >= SMALLEST_FOR_LAST_PX else FINER_LAYER
+
+
+def find_explainer(weights_path, input_size):
+    """Return the explainer of a weights file, as `build_explainer` makes them."""
+    if layer_for(input_size) == LAST_LAYER:
+        network, _ = load_network(weights_path)
+        if isinstance(network, CpuNetwork):
+            return network.explain
+    return build_explainer(load_model(weights_path)[0], layer_for(input_size))
 
 
 def build_explainer(model, layer_name, average=False):
@@ -216,9 +226,8 @@ def write_explained(job, crops, heats, scores, slope):
         write_json(folder / EXPLAINED_RECORD, record)
 
 
-def explain_jobs(jobs, model, input_size, calibration):
+def explain_jobs(jobs, explain, input_size, calibration):
     """Write the overlays of every job, several videos per batch; yield (job, None or InputError)."""
-    explain = build_explainer(model, layer_for(input_size))
     size = max(1, min(BATCH, BATCH_PIXELS // input_size**2))
     waiting = []  # (job, crops) of the batch that is being filled
 
@@ -284,7 +293,8 @@ def main(argv=None):
     todo = [job for job in jobs if args.force or not job.is_complete()]
     results, done, failed = (), 0, []
     if todo:
-        results = explain_jobs(todo, load_model(weights_path)[0], record["input_size"], settings["calibration"])
+        explain = find_explainer(weights_path, record["input_size"])
+        results = explain_jobs(todo, explain, record["input_size"], settings["calibration"])
     for job, error in progress(results, len(todo), STAGE, "videos"):
         if error:
             failed.append((job.folder, error))

@@ -38,8 +38,8 @@ from common.constants import FAKE, PHOTO_SUFFIXES, REAL
 from common.dataset import REDO_DATASET, read_test_faces
 from common.degrade import H264, KINDS, NONE, label_of
 from common.metrics import describe
-from common.model import load_model
 from common.model_record import check_faces
+from common.network import load_network
 from common.paths import (
     FACES_RECORD,
     FRAMES_RECORD,
@@ -177,7 +177,7 @@ def videos_of(rows, videos_dir, frames_dir, crf, input_size):
     ]
 
 
-def score_all(args, rows, kinds, model, record, scores_path, made_from):
+def score_all(args, rows, kinds, network, record, scores_path, made_from):
     """Yield (kind, strength, {file: score}, [(path, reason)]), the undamaged faces first.
 
     What is complete is kept in `scores_path` after every strength, so that a run that was killed goes on there.
@@ -188,7 +188,7 @@ def score_all(args, rows, kinds, model, record, scores_path, made_from):
     paths = {row["file"]: row["path"] for row in rows}
 
     def score(names, read):
-        return score_faces(model, names, size, STAGE, calibration, read=read)
+        return score_faces(network, names, size, STAGE, calibration, read=read)
 
     strengths = [(NONE, NONE)] + [(kind, strength) for kind in kinds for strength in KINDS[kind].strengths]
     for kind, strength in progress(strengths, len(strengths), STAGE, "strengths"):
@@ -259,13 +259,13 @@ def main(argv=None):
         if not kinds:
             stop("frames taken anew have no landmarks drawn in, so that of the --kinds nothing is left")
         say(f"{STAGE}: no H.264 rows: frames taken anew have no landmarks drawn in")
-    model, record = load_model(weights_path)
+    network, record = load_network(weights_path)
     check_faces(record, face_kind, weights_path)
     made_from = {
         "weights_digest": digest(weights_path), "calibration": read_parameters(record, "faces"), "seed": args.seed,
         "data_digest": digest(split_dir / SPLIT_RECORD), "limit": args.limit,
     }  # fmt: skip
-    results = score_all(args, rows, kinds, model, record, output_dir / ROBUSTNESS_SCORES, made_from)
+    results = score_all(args, rows, kinds, network, record, output_dir / ROBUSTNESS_SCORES, made_from)
     table, failed = make_table(results, rows, args.seed)
     write_csv(output_dir / ROBUSTNESS_TABLE, COLUMNS, table)
     draw_robustness(output_dir / ROBUSTNESS_PLOT, table, {kind: KINDS[kind].name for kind in kinds})

@@ -24,9 +24,10 @@ from pathlib import Path
 from common.aggregation import AGGREGATES, rule_of
 from common.cli import INTERRUPTED, make_parser, positive, printable, say, stop, stops_in_words
 from common.constants import CANNOT_JUDGE
-from common.model import BASE_WEIGHTS, load_model
+from common.model import BASE_WEIGHTS
 from common.model_facts import doubt, read_model_facts
 from common.model_record import check_faces, read_model_record, record_path
+from common.network import load_network
 from common.paths import BEST_MODEL, DEFAULT_NAMES, FRAMES_RECORD, REPORT, data_root, digest, list_frame_dirs
 from common.spark import start_spark
 from common.verdicts import VERDICTS_COLUMNS, failed_inputs, note_of, read_object, read_people, read_verdicts
@@ -150,7 +151,7 @@ def load_ahead(weights):
     being loaded then still delays the end.
     """
     ahead = ThreadPoolExecutor(1)
-    ahead.submit(load_model, weights)
+    ahead.submit(load_network, weights)
     ahead.submit(start_spark, None)
     return ahead
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from common.onnx_graph import OnnxGraph, open_session
 from common.records import InputError
 
 PYRAMID_SCALE, PYRAMID_FACTOR = 0.6, 0.709  # 12 px windows find faces from 20 px
@@ -41,59 +42,40 @@ def package_weights(name):
 def as_onnx(name):
     """Return the network "pnet", "rnet" or "onet" as a serialised ONNX model: pictures "x" (n, 3, h, w) in; "box", "face" and, of
     O-Net, "landmarks" out. A PReLU follows each layer but the last."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    arrays, nodes, constants = package_weights(name), [], []
-
-    def constant(values):
-        constants.append(
-            numpy_helper.from_array(np.ascontiguousarray(values, np.float32), f"constant_{len(constants)}")
-        )
-        return constants[-1].name
-
-    def add(kind, *inputs, output=None, **options):
-        nodes.append(helper.make_node(kind, inputs, [output or f"value_{len(nodes)}"], **options))
-        return nodes[-1].output[0]
+    arrays, graph = package_weights(name), OnnxGraph()
 
     def convolution(value, output=None):
         kernel, bias = arrays.pop(0), arrays.pop(0)  # (h, w, in, out) as Keras stores it
-        return add("Conv", value, constant(kernel.transpose(3, 2, 0, 1)), constant(bias), output=output)
+        constants = graph.constant(kernel.transpose(3, 2, 0, 1)), graph.constant(bias)
+        return graph.add("Conv", value, *constants, output=output)
 
     def dense(value, output=None):
-        return add("Gemm", value, constant(arrays.pop(0)), constant(arrays.pop(0)), output=output)
+        return graph.add("Gemm", value, graph.constant(arrays.pop(0)), graph.constant(arrays.pop(0)), output=output)
 
     value = "x"
     for layer in LAYERS[name]:
         if layer == "conv":
-            value = add("PRelu", convolution(value), constant(arrays.pop(0).reshape(-1, 1, 1)))
+            value = graph.add("PRelu", convolution(value), graph.constant(arrays.pop(0).reshape(-1, 1, 1)))
         else:
             _, size, border_counts = layer
             padding = "SAME_UPPER" if border_counts else "VALID"
-            value = add("MaxPool", value, kernel_shape=[size, size], strides=[2, 2], auto_pad=padding)
+            value = graph.add("MaxPool", value, kernel_shape=[size, size], strides=[2, 2], auto_pad=padding)
     last = convolution
     if name != "pnet":
-        value = add("Flatten", add("Transpose", value, perm=[0, 3, 2, 1]))  # by columns, then rows, then channels
-        value, last = add("PRelu", dense(value), constant(arrays.pop(0))), dense
+        value = graph.add(
+            "Flatten", graph.add("Transpose", value, perm=[0, 3, 2, 1])
+        )  # by columns, then rows, then channels
+        value, last = graph.add("PRelu", dense(value), graph.constant(arrays.pop(0))), dense
     outputs = [last(value, "box")] + ([last(value, "landmarks")] if name == "onet" else [])
-    outputs.append(add("Softmax", last(value), output="face", axis=1))
-    picture = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, "h", "w"])
-    results = [helper.make_tensor_value_info(output, TensorProto.FLOAT, None) for output in outputs]
-    graph = helper.make_graph(nodes, name, [picture], results, constants)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
-    return model.SerializeToString()
+    outputs.append(graph.add("Softmax", last(value), output="face", axis=1))
+    return graph.serialise(name, (np.float32, ["n", 3, "h", "w"]), outputs)
 
 
 def build_detector(threads):
     """Return {name: function} of the three networks, each from pictures (n, 3, h, w) to its outputs, on `threads` CPU threads."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.enable_cpu_mem_arena = False  # frames differ in size: an arena would only grow
-    options.log_severity_level = 3
 
     def network(name):
-        session = onnxruntime.InferenceSession(as_onnx(name), options, providers=["CPUExecutionProvider"])
+        session = open_session(as_onnx(name), threads)
         names = [output.name for output in session.get_outputs()]
         return lambda pictures: dict(zip(names, session.run(names, {"x": pictures}), strict=True))
 

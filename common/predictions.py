@@ -2,14 +2,11 @@
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-
-from common.batches import keras_dataset
 from common.calibration import UNCHANGED, calibrate
 from common.constants import FAKE
-from common.model import load_keras
 from common.pixels import load_faces, read_image
 from common.progress import progress
 from common.quality import why_unusable
@@ -35,35 +32,42 @@ HIGHEST = {"label": 1, "score": 1}
 WEIGHTS_DIGITS = 8  # of the digest of the weights, which lines hold as `weights`
 LARGEST_NUMBER = 1e15  # so that nothing overflows that is computed from a number
 SELF_BLENDED = " (self-blended)"  # added to the names of a video whose faces are blended with themselves
-BATCH = 64  # faces that the network gets at once, while the next ones are decoded
-BATCH_PIXELS = 2**22  # of a batch at most: 13 MB, of which up to ten lie ready
+BATCH = 64  # faces that are scored together, while the next ones are decoded
+BATCH_PIXELS = 2**22  # of a batch at most: 13 MB
 
 
-def score_faces(model, paths, input_size, stage, calibration=UNCHANGED, measures=None, read=read_image):
+def score_faces(network, paths, input_size, stage, calibration=UNCHANGED, measures=None, read=read_image):
     """Return the score P(real) of every face file, in order; None for a file that cannot be read.
 
-    `calibration`: {"a", "b"} of `common.calibration`. `measures`, an array (n, 2), receives brightness and sharpness.
-    `read` gives the BGR picture of a path, or None.
+    `network`: of `common.network`. `calibration`: {"a", "b"} of `common.calibration`. `measures`, an array (n, 2), receives
+    brightness and sharpness. `read` gives the BGR picture of a path, or None.
     """
-    if not paths:
-        return []
-    keras, _ = load_keras()
     size = max(1, min(BATCH, BATCH_PIXELS // input_size**2))
-    batches = [paths[start : start + size] for start in range(0, len(paths), size)]
-    unreadable = set()
+    starts = range(0, len(paths), size)
 
-    def load(step):
-        part = None if measures is None else measures[step * size : (step + 1) * size]
-        faces_rgb, lost = load_faces(batches[step], input_size, measures=part, read=read)
-        unreadable.update(lost)
-        return faces_rgb, np.zeros(len(faces_rgb))  # labels, which nobody looks at
+    def load(start):
+        part = None if measures is None else measures[start : start + size]
+        return load_faces(paths[start : start + size], input_size, measures=part, read=read)
 
-    ticks = progress(range(len(batches)), len(batches), stage, f"x {size} faces")
-    callback = keras.callbacks.LambdaCallback(on_predict_batch_end=lambda step, logs: next(ticks, None))
-    dataset = keras_dataset(load, len(batches), threads=1)  # it starts more to decode
-    found = model.predict(dataset, verbose=0, callbacks=[callback])[:, 0]
-    scores = calibrate(found, calibration).tolist()
-    return [None if path in unreadable else score for path, score in zip(paths, scores, strict=True)]
+    found, unreadable = [], set()
+    with ThreadPoolExecutor(1) as ahead:
+        batches = (job.result() for job in one_ahead(ahead, load, starts))
+        for faces_rgb, lost in progress(batches, len(starts), stage, f"x {size} faces"):
+            found += calibrate(network.score(faces_rgb), calibration).tolist()
+            unreadable.update(lost)
+    return [None if path in unreadable else score for path, score in zip(paths, found, strict=True)]
+
+
+def one_ahead(executor, function, arguments):
+    """Yield a started job of the function for each argument, the next one started before."""
+    waiting = None
+    for argument in arguments:
+        job = executor.submit(function, argument)
+        if waiting:
+            yield waiting
+        waiting = job
+    if waiting:
+        yield waiting
 
 
 def write_predictions(path, lines, weights_digest=None):

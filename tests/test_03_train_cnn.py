@@ -11,10 +11,11 @@ import sys
 import numpy as np
 import pytest
 
-from common import training
+from common import network, training
 from common.constants import CLASS_NAMES, FAKE, REAL, TOO_DARK
 from common.metrics import METRICS, accuracy
 from common.model import build_model, load_keras, load_model, save_model
+from common.network import KerasNetwork
 from common.paths import REPOSITORY_DIR, digest
 from common.pixels import read_image
 from common.predictions import FIELDS
@@ -172,6 +173,7 @@ def small_network(monkeypatch):
         return keras.Model(inputs, keras.layers.Dropout(0.2)(outputs), name="small")
 
     monkeypatch.setattr(importlib.import_module("efficientnet.model"), "EfficientNetB0", build)
+    monkeypatch.setattr(network, "has_gpu", lambda: True)  # Keras scores what it has built
     monkeypatch.setattr(importlib.import_module("common.plots"), "DPI", 20)  # drawn quickly
 
 
@@ -742,7 +744,7 @@ def test_scores_are_calibrated_in_03_and_03a_alike(data_dir, monkeypatch):
     written = {line["file"]: line["score"] for line in lines_of(data_dir / "cnn_preds_values.json")}
     model, record = load_model(weights)
     rows = train_cnn.dataset_to_train_on(data_dir / "split_dataset", None, 0)[1]["test"]
-    raw = train_cnn.score_faces(model, [row["path"] for row in rows], SIZE, "03")
+    raw = train_cnn.score_faces(KerasNetwork(model), [row["path"] for row in rows], SIZE, "03")
     faces = record["calibration"]["faces"]
     expected = 1 / (1 + np.exp(-(faces["a"] * np.log(np.array(raw) / (1 - np.array(raw))) + faces["b"])))
     assert (faces["a"], faces["b"]) != (1, 0)

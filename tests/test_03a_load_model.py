@@ -35,17 +35,10 @@ def weights_path(tmp_path_factory):
     return path
 
 
-@pytest.fixture(scope="module")
-def loaded(weights_path):
-    return load_model(weights_path)
-
-
 @pytest.fixture(autouse=True)
-def built_once(monkeypatch, weights_path, loaded):
-    """Building the network takes seconds; it is the same for every test that does not look at how it is loaded."""
-    monkeypatch.setattr(importlib.import_module("common.plots"), "DPI", 20)  # drawn quickly
-    real = load.load_model
-    monkeypatch.setattr(load, "load_model", lambda path: loaded if path == weights_path else real(path))
+def quick(monkeypatch):
+    """Large pictures take long to draw."""
+    monkeypatch.setattr(importlib.import_module("common.plots"), "DPI", 20)
 
 
 @pytest.fixture
@@ -83,7 +76,7 @@ def test_by_default_the_test_faces_are_scored(tmp_path, weights_path, capsys):
     lines = {line["file"]: line for line in lines_of(tmp_path)}
     assert lines.pop(None)["reason"] == FACELESS_REASON
     assert lines.keys() == {os.path.basename(row["file"]) for row in rows}
-    model = load.load_model(weights_path)[0]
+    model = load_model(weights_path)[0]  # Keras itself
     for row in rows:
         line = lines[os.path.basename(row["file"])]
         for name in ("video_id", "filename", "group", "split", "frame", "frame_s", "person", "confidence", "label"):
@@ -256,8 +249,8 @@ def test_marked_faces_and_faces_are_not_mixed(tmp_path, weights_path, videos_dir
 
 @pytest.fixture
 def trained_on_marks(weights_path, monkeypatch):
-    model, record = load.load_model(weights_path)
-    monkeypatch.setattr(load, "load_model", lambda path: (model, {**record, "faces": "marked_faces"}))
+    network, record = load.load_network(weights_path)
+    monkeypatch.setattr(load, "load_network", lambda path: (network, {**record, "faces": "marked_faces"}))
 
 
 def test_marked_faces_are_read_from_their_folder(tmp_path, weights_path, trained_on_marks, capsys):

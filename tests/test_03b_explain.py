@@ -13,6 +13,7 @@ from scipy.stats import binomtest
 from common.batches import load_part
 from common.constants import FAKE, REAL
 from common.model import BASE_WEIGHTS, backbone_of, load_keras, load_model, save_model
+from common.network import KerasNetwork
 from common.paths import REPOSITORY_DIR
 from common.pixels import read_image, to_square
 from common.predictions import FIELDS, score_faces, write_predictions
@@ -54,7 +55,9 @@ def data_dir(tmp_path, loaded):
     for video_id, label in (("a_real", REAL), ("b_fake", FAKE)):
         folder = write_video_folder(tmp_path / "train_sample_videos", video_id, label, faces=4)
         paths = sorted((folder / "faces").glob("*.png"))
-        for frame, (path, score) in enumerate(zip(paths, score_faces(loaded[0], paths, 32, "test"), strict=True)):
+        for frame, (path, score) in enumerate(
+            zip(paths, score_faces(KerasNetwork(loaded[0]), paths, 32, "test"), strict=True)
+        ):
             face = {
                 "video_id": video_id,
                 "file": path.name,

@@ -13,7 +13,8 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from common import degrade, plots
 from common.constants import REAL
-from common.model import load_model, save_model
+from common.model import save_model
+from common.network import load_network
 from common.paths import REPOSITORY_DIR, digest
 from common.pixels import read_image, to_square
 from common.predictions import score_faces
@@ -40,14 +41,12 @@ def weights_path(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def loaded(weights_path):
-    return load_model(weights_path)
+    return load_network(weights_path)
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch, weights_path, loaded):
-    """Building the network takes seconds, and so do large pictures."""
-    real = robust.load_model
-    monkeypatch.setattr(robust, "load_model", lambda path: loaded if path == weights_path else real(path))
+def quick(monkeypatch):
+    """Large pictures take long to draw."""
     monkeypatch.setattr(plots, "DPI", 20)
 
 
@@ -411,7 +410,7 @@ def test_plot_without_intervals_says_so(tmp_path, monkeypatch):
 
 def test_marked_faces_have_no_h264_rows(tmp_path, weights_path, loaded, monkeypatch, capsys):
     write_split_dataset(tmp_path, face_kind="marked_faces")
-    monkeypatch.setattr(robust, "load_model", lambda path: (loaded[0], {**loaded[1], "faces": "marked_faces"}))
+    monkeypatch.setattr(robust, "load_network", lambda path: (loaded[0], {**loaded[1], "faces": "marked_faces"}))
     assert run(tmp_path, weights_path, "--kinds", "downscale", "h264") == 0
     assert {kind for kind, _ in table_of(tmp_path)} == {"downscale"}
     assert "no H.264 rows" in capsys.readouterr().err

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from pyspark import SparkContext
 
-from common.model import build_model, load_model, loaded, save_model
+from common.model import build_model, save_model
+from common.network import load_network, loaded
 from common.verdicts import read_verdicts, suspicion
 from tests.reports import video, write_run
 
@@ -371,13 +372,13 @@ def test_network_and_spark_are_ready_when_their_steps_come(weights, no_spark):
     loaded.clear()
     detect.load_ahead(weights).shutdown()
     assert loaded["key"][0] == str(weights) and SparkContext._active_spark_context is not None
-    assert load_model(weights)[0] is loaded["model"]
+    assert load_network(weights)[0] is loaded["network"]
 
 
 def test_a_network_is_built_once_however_many_ask_for_it(weights):
     loaded.clear()
     with ThreadPoolExecutor(3) as threads:
-        first, *others = threads.map(lambda _: load_model(weights)[0], range(3))
+        first, *others = threads.map(lambda _: load_network(weights)[0], range(3))
     assert all(other is first for other in others)
 
 

@@ -1,0 +1,49 @@
+"""A small builder of ONNX models, and the sessions of ONNX Runtime that run them."""
+
+import numpy as np
+
+OPSET, IR_VERSION = 13, 8  # old enough for every ONNX Runtime that there is for Python 3.11
+
+
+class OnnxGraph:
+    """Nodes and constants of a network that grows from its input to its outputs; values go by their names."""
+
+    def __init__(self):
+        self.nodes, self.constants = [], []
+
+    def constant(self, values, dtype=np.float32):
+        """Add an array; return its name."""
+        from onnx import numpy_helper
+
+        name = f"constant_{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(values, dtype), name))
+        return name
+
+    def add(self, kind, *inputs, output=None, **options):
+        """Add an ONNX operator `kind`; return the name of its result."""
+        from onnx import helper
+
+        self.nodes.append(helper.make_node(kind, inputs, [output or f"value_{len(self.nodes)}"], **options))
+        return self.nodes[-1].output[0]
+
+    def serialise(self, name, picture, outputs):
+        """Return the model as bytes; `picture`: the NumPy dtype and the shape of its input "x"."""
+        from onnx import TensorProto, helper
+
+        dtype, shape = picture
+        inputs = [helper.make_tensor_value_info("x", helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), shape)]
+        results = [helper.make_tensor_value_info(output, TensorProto.FLOAT, None) for output in outputs]
+        graph = helper.make_graph(self.nodes, name, inputs, results, self.constants)
+        opsets = [helper.make_opsetid("", OPSET)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION).SerializeToString()
+
+
+def open_session(model, threads):
+    """Return an ONNX Runtime session of a serialised model, on `threads` threads of this machine's CPUs."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.enable_cpu_mem_arena = False  # pictures differ in size: an arena would only grow
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
