@@ -32,7 +32,7 @@ from common.batches import blended_pairs, load_part, without_fakes
 from common.calibration import calibrate, check_calibration, in_words, make_calibration
 from common.cli import INTERRUPTED, add_path, add_seed, make_parser, positive, say, stops_in_words
 from common.constants import BACKBONES, DEFAULT_INPUT_SIZE, FAKE, REAL, SELF_BLENDED_FACES, THRESHOLD
-from common.dataset import REDO_DATASET, read_dataset
+from common.dataset import REDO_DATASET, fewer_frames, first_videos, read_dataset
 from common.devices import for_replicas, use_devices
 from common.metrics import describe, say_headline
 from common.model import BASE_WEIGHTS, as_file, build_model, find_starting_weights, load_keras
@@ -69,23 +69,17 @@ LOSS_PLOT, ACCURACY_PLOT = "Loss.png", "Accuracy.png"
 OUTPUTS = (LOSS_PLOT, ACCURACY_PLOT, FACES_CONFUSION, TEST_PREDICTIONS, VAL_PREDICTIONS)
 ASKED = (
     "backbone", "input_size", "epochs", "patience", "batch_size", "learning_rate", "weights", "self_blend", "keep", "seed",
-    "limit",
+    "limit", "train_frames",
 )  # fmt: skip
 
 
-def first_videos(rows, limit):
-    """Return the rows of the first `limit` videos of each class, in the order of `rows`."""
-    kept = set()
-    for label in (REAL, FAKE):
-        kept.update(sorted({row["video_id"] for row in rows if row["label"] == label})[:limit])
-    return [row for row in rows if row["video_id"] in kept]
-
-
-def dataset_to_train_on(split_dir, limit, self_blend):
+def dataset_to_train_on(split_dir, limit, self_blend, train_frames=None):
     """Return (record of 02, {split: rows}). Raises InputError if it cannot be trained on."""
     dataset, parts = read_dataset(split_dir)
     if limit:
         parts = {split: first_videos(rows, limit) for split, rows in parts.items()}
+    if train_frames:
+        parts["train"] = fewer_frames(parts["train"], train_frames)
     if self_blend and dataset["faces"] != "faces":
         raise InputError(
             f"{split_dir} holds {dataset['faces']}: blending would double the marks and give the blends away; use --faces faces"
@@ -245,6 +239,11 @@ def build_parser():
         "--self-blend", type=share, default=0.0, metavar="P",
         help="share of the pairs that are a real face and its self-blended version, 0 to 1 (default: 0)",
     )  # fmt: skip
+    parser.add_argument(
+        "--train-frames", type=positive, metavar="N",
+        help="train on at most N frames of each video, evenly spread: frames of a video are much alike, and where time is short "
+        "more people teach more than more frames (default: all)",
+    )  # fmt: skip
     parser.add_argument("--limit", type=positive, metavar="N", help="try the first N videos of each set and class only")
     parser.add_argument("--force", action="store_true", help="train again from the start")
     add_seed(parser)
@@ -259,7 +258,7 @@ def main(argv=None):
         parser.error("--batch-size must be even: half of a batch is real, half is fake")
     if not SMALLEST_INPUT_PX <= args.input_size <= LARGEST_INPUT_PX:
         parser.error(f"--input-size must be {SMALLEST_INPUT_PX} to {LARGEST_INPUT_PX}")
-    dataset, parts = dataset_to_train_on(locate(args, "split_dir"), args.limit, args.self_blend)
+    dataset, parts = dataset_to_train_on(locate(args, "split_dir"), args.limit, args.self_blend, args.train_frames)
     output_dir, weights_path = locate(args, "output_dir"), locate(args, "checkpoint_dir") / BEST_MODEL
     state_path = weights_path.with_name(STATE_FILE)
     weights_file = BASE_WEIGHTS if args.weights in ("auto", "base") else Path(args.weights)

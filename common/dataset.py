@@ -1,9 +1,11 @@
 """The balanced and split faces: their rows as 02 writes them and as the other scripts read them."""
 
 import csv
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from common.cli import require
 from common.constants import FAKE, REAL, SPLITS
@@ -94,3 +96,22 @@ def read_test_faces(split_dir, limit):
     kept = set(sorted({row["video_id"] for row in rows + faceless})[:limit])
     rows, faceless = ([row for row in part if row["video_id"] in kept] for part in (rows, faceless))
     return rows, faceless, dataset["faces"]
+
+
+def first_videos(rows, limit):
+    """Return the rows of the first `limit` videos of each class, in the order of `rows`."""
+    kept = set()
+    for label in (REAL, FAKE):
+        kept.update(sorted({row["video_id"] for row in rows if row["label"] == label})[:limit])
+    return [row for row in rows if row["video_id"] in kept]
+
+
+def fewer_frames(rows, count):
+    """Return the rows of at most `count` frames of each video, evenly spread from its first to its last."""
+    frames, kept = defaultdict(set), {}
+    for row in rows:
+        frames[row["video_id"]].add(row["frame"])
+    for video_id, found in frames.items():
+        places = np.linspace(0, len(found) - 1, min(count, len(found))).round().astype(int)
+        kept[video_id] = set(np.array(sorted(found))[places].tolist())
+    return [row for row in rows if row["frame"] in kept[row["video_id"]]]

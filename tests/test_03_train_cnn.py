@@ -72,6 +72,23 @@ def test_first_videos_of_each_class():
     assert train_cnn.first_videos(rows, 3) == rows
 
 
+def test_fewer_frames_are_evenly_spread_and_keep_all_their_people():
+    rows = [{"video_id": "a", "frame": frame, "person": person} for frame in range(11) for person in (0, 1)]
+    rows += [{"video_id": "b", "frame": frame, "person": 0} for frame in (1, 4)]
+
+    def frames(count):
+        kept = train_cnn.fewer_frames(rows, count)
+        assert kept == [row for row in rows if row in kept], "in the same order"
+        assert all({row["person"] for row in kept if row["frame"] == f and row["video_id"] == "a"} == {0, 1}
+                   for f in {row["frame"] for row in kept if row["video_id"] == "a"})  # fmt: skip
+        return [sorted({row["frame"] for row in kept if row["video_id"] == name}) for name in "ab"]
+
+    assert frames(4) == [[0, 3, 7, 10], [1, 4]]
+    assert frames(2) == [[0, 10], [1, 4]]
+    assert frames(1) == [[0], [1]]
+    assert frames(11) == frames(99) == [list(range(11)), [1, 4]]
+
+
 @pytest.mark.parametrize("text", ["0", "-1", "nan", "inf"])
 def test_a_learning_rate_is_above_0(text):
     with pytest.raises(SystemExit) as caught:
@@ -262,6 +279,13 @@ def test_damaged_weights_are_trained_again(data_dir, capsys):
     (data_dir / "tmp_checkpoint" / "best_model.h5").write_bytes(b"damaged")
     assert run(data_dir) == 0
     load_model(data_dir / "tmp_checkpoint" / "best_model.h5")
+
+
+def test_train_frames_thins_out_the_training_set_alone(data_dir, capsys):
+    assert run(data_dir, "--train-frames", 1) == 0
+    assert "03: 8 training and 8 validation faces" in capsys.readouterr().err  # 8 videos of two frames each
+    record = read_json(data_dir / "tmp_checkpoint" / "best_model.json")
+    assert record["asked"]["train_frames"] == 1 and record["trained_on"]["faces"] == 8
 
 
 def test_limit_trains_on_the_first_videos_of_each_class(data_dir):
