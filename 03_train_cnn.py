@@ -69,7 +69,7 @@ LOSS_PLOT, ACCURACY_PLOT = "Loss.png", "Accuracy.png"
 OUTPUTS = (LOSS_PLOT, ACCURACY_PLOT, FACES_CONFUSION, TEST_PREDICTIONS, VAL_PREDICTIONS)
 ASKED = (
     "backbone", "input_size", "epochs", "patience", "batch_size", "learning_rate", "weights", "self_blend", "keep", "seed",
-    "limit", "train_frames", "freeze_stages",
+    "limit", "train_frames",
 )  # fmt: skip
 
 
@@ -101,8 +101,6 @@ def new_training(args, asked, state_path):
     say(f"{STAGE}: starting from {'random' if kind == 'none' else kind} weights{f' ({path})' if path else ''}")
     if kind == "none":
         say(f"{STAGE}: from random weights a few hundred videos are not enough: expect verdicts no better than chance")
-    if kind == "none" and args.freeze_stages:
-        raise InputError("--freeze-stages keeps starting weights, but these would be random; use --weights base, say")
     starting = read_model_record(path) if kind in ("file", "base") else {}
     check_calibration(starting)
     if state_path.exists():
@@ -240,11 +238,6 @@ def build_parser():
     parser.add_argument(
         "--self-blend", type=share, default=0.0, metavar="P",
         help="share of the pairs that are a real face and its self-blended version, 0 to 1 (default: 0)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--freeze-stages", type=int, choices=range(7), default=0, metavar="N",
-        help="keep the starting weights of the stem and of the first N of EfficientNet's 7 stages: with 3, most of the work of a "
-        "step on a CPU is saved (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--train-frames", type=positive, metavar="N",

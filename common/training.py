@@ -59,20 +59,10 @@ def starting_model(kind, path, backbone, input_size, seed):
     return model
 
 
-def freeze_first(network, stages):
-    """Freeze the stem and the first `stages` of EfficientNet's 7 stages, their batch statistics included; free the rest."""
-    learns = stages == 0
-    for layer in network.layers:
-        learns = learns or layer.name.startswith(f"block{stages + 1}a_")
-        layer.trainable = learns
-
-
-def compile_for(model, phase, rate, steps, frozen_stages=0):
+def compile_for(model, phase, rate, steps):
     """Freeze or free the backbone and set AdamW with warm-up to `rate` and cosine decay over `steps`."""
     keras, _ = load_keras()
     backbone_of(model).trainable = phase == "everything"
-    if phase == "everything":
-        freeze_first(backbone_of(model), frozen_stages)
     warm_up = max(1, int(WARM_UP_SHARE * steps))
     schedule = keras.optimizers.schedules.CosineDecay(
         rate / 100, max(1, steps - warm_up), alpha=0.01, warmup_target=rate, warmup_steps=warm_up
@@ -156,7 +146,7 @@ def train(model, train_part, val_part, record, state, state_path, stage):
             break
         if phase != compiled:
             rate = head_rate if phase == "head" else record["learning_rate"]
-            compile_for(model, phase, rate, steps * phases.count(phase), asked["freeze_stages"])
+            compile_for(model, phase, rate, steps * phases.count(phase))
             goes_on = state and compiled is None and history[-1]["phase"] == phase
             if goes_on and len(state["optimizer"]) == len(model.optimizer.variables):  # differs on another device
                 assign(model.optimizer.variables, state["optimizer"])

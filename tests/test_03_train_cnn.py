@@ -288,12 +288,6 @@ def test_train_frames_thins_out_the_training_set_alone(data_dir, capsys):
     assert record["asked"]["train_frames"] == 1 and record["trained_on"]["faces"] == 8
 
 
-def test_random_weights_are_not_frozen(data_dir, capsys):
-    line = stopped(capsys, "--data-dir", data_dir, "--freeze-stages", 3)
-    assert "--freeze-stages keeps starting weights, but these would be random" in line
-    assert not list(data_dir.rglob("best_model*"))
-
-
 def test_limit_trains_on_the_first_videos_of_each_class(data_dir):
     assert run(data_dir, "--limit", 1) == 0
     scored = [line for line in lines_of(data_dir / "cnn_preds_values.json") if line["score"] is not None]
