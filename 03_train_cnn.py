@@ -69,7 +69,7 @@ LOSS_PLOT, ACCURACY_PLOT = "Loss.png", "Accuracy.png"
 OUTPUTS = (LOSS_PLOT, ACCURACY_PLOT, FACES_CONFUSION, TEST_PREDICTIONS, VAL_PREDICTIONS)
 ASKED = (
     "backbone", "input_size", "epochs", "patience", "batch_size", "learning_rate", "weights", "self_blend", "keep", "seed",
-    "limit", "train_frames",
+    "limit",
 )  # fmt: skip
 
 
@@ -263,6 +263,7 @@ def main(argv=None):
     state_path = weights_path.with_name(STATE_FILE)
     weights_file = BASE_WEIGHTS if args.weights in ("auto", "base") else Path(args.weights)
     asked = {name: getattr(args, name) for name in ASKED}
+    asked |= {"train_frames": args.train_frames} if args.train_frames else {}  # trainings before that option had none
     asked |= {"data_digest": dataset["digest"], "weights_digest": weights_file.is_file() and digest(weights_file)}
     state = None if args.force else load_state(state_path, asked)
     finished = None if args.force or state else finished_record(weights_path, asked)

@@ -139,7 +139,7 @@ def explain(options):
     except SystemExit as stopped:
         if stopped.code == INTERRUPTED:
             raise
-    except Exception as error:  # whatever TensorFlow may raise, of memory for one
+    except Exception as error:  # whatever a network may raise, of memory for one
         say(f"03b: stopped: {error}")
     return 0
 

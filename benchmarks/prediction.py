@@ -1,14 +1,14 @@
 """Measure prediction: faces/s from face files to scores, as 03a makes them, against Keras's `model.predict` on arrays in memory.
 
 Reads   split_dataset/, such as make demo leaves   (02_prepare_dataset.py)
-Writes  nothing; prints a table for each input size
+Writes  nothing that stays; prints a table for each input size
 Rerun   measures again
 
     python benchmarks/prediction.py --data-dir demo
 
 Both in one process, in turns, after one warm-up each. The arrays are decoded before. The start, loading the network included, is
 measured apart, each in a process of its own. On a CPU, this project scores without TensorFlow.
-Peak memory is that of a process that does nothing else; the first row has the limit's arrays.
+Peak memory is that of a process that does nothing else; that of Keras holds the arrays.
 """
 
 import argparse
@@ -37,15 +37,15 @@ from common.records import InputError, write_json
 FACES = 2000
 INPUT_SIZES = (128, DEFAULT_INPUT_SIZE)  # px
 WARM_UP_FACES = 2 * BATCH
-LIMIT, FILES = "model.predict, arrays in memory", "this project, face files"
-SHARE_OF_LIMIT = 0.9  # what this project promises
+KERAS, FILES = "model.predict, arrays in memory", "this project, face files"
+LEAST_SHARE = 0.9  # of the rate of model.predict: what this project promises
 
 
 def resized(weights, input_size, folder):
     """Return the path of a copy of the weights for faces of another size: no array depends on it."""
-    copy = folder / f"{input_size}.h5"
+    record, copy = read_model_record(weights), folder / f"{input_size}.h5"
     shutil.copy(weights, copy)
-    write_json(record_path(copy), {**read_model_record(weights), "input_size": input_size})
+    write_json(record_path(copy), {**record, "input_size": input_size})
     return copy
 
 
@@ -58,12 +58,12 @@ def face_paths(split_dir, number):
 def ways_of(weights, paths, names):
     """Return {name: function of a number of faces that returns their scores}."""
     ways, input_size = {}, read_model_record(weights)["input_size"]
-    if LIMIT in names:
+    if KERAS in names:
         model, _ = load_model(weights)
         faces_rgb, unreadable = load_faces(paths, input_size)
         if unreadable:
             raise InputError(f"{unreadable[0]} is not readable; run 02_prepare_dataset.py --force")
-        ways[LIMIT] = lambda number: model.predict(faces_rgb[:number], batch_size=BATCH, verbose=0)[:, 0]
+        ways[KERAS] = lambda number: model.predict(faces_rgb[:number], batch_size=BATCH, verbose=0)[:, 0]
     if FILES in names:
         network, _ = load_network(weights)
         ways[FILES] = lambda number: np.array(score_faces(network, paths[:number], input_size, FILES))
@@ -82,32 +82,34 @@ def measure(ways, number, repetitions):
             scores[name] = way(number)
             rates[name].append(number / (time.perf_counter() - started))
             say(f"round {round_number + 1} of {repetitions}: {name}: {rates[name][-1]:.0f} faces/s")
-        np.testing.assert_allclose(scores[FILES], scores[LIMIT], atol=1e-5)
+        np.testing.assert_allclose(scores[FILES], scores[KERAS], atol=1e-5)
     return rates
 
 
 def report(rates, costs, number, input_size, repetitions):
-    """Print the table of one input size, and the share of the limit."""
+    """Print the table of one input size, and the rate as a share of that of Keras."""
     print(f"\n{number} faces of {input_size} px, {machine()}; median (lowest to highest) of {repetitions} rounds\n")
     rows = [
         (name, median_and_spread(found, 0), f"{costs[name].wall_s:.1f}", f"{costs[name].peak_mb:.0f}")
         for name, found in rates.items()
     ]
     print(markdown_table(("how", "faces/s", "seconds of a process that does just that, once", "its peak MB"), rows))
-    shares = [files / limit for files, limit in zip(rates[FILES], rates[LIMIT], strict=True)]
-    verdict = "kept" if statistics.median(shares) >= SHARE_OF_LIMIT else "missed"
-    print(f"\n{median_and_spread(shares)} of model.predict; target {SHARE_OF_LIMIT}: {verdict}")
+    shares = [files / keras for files, keras in zip(rates[FILES], rates[KERAS], strict=True)]
+    verdict = "kept" if statistics.median(shares) >= LEAST_SHARE else "missed"
+    print(f"\n{median_and_spread(shares)} of model.predict; target {LEAST_SHARE}: {verdict}")
 
 
 def build_parser():
     parser = make_parser(__doc__)
     add_path(parser, "split_dir")
-    parser.add_argument("--weights", metavar="PATH", default=BASE_WEIGHTS, help="(default: the base weights)")
+    parser.add_argument(
+        "--weights", metavar="PATH", default=BASE_WEIGHTS, help="an .h5 file with its .json (default: the base weights)"
+    )
     parser.add_argument(
         "--faces", type=positive, default=FACES, metavar="N", help="repeated if need be (default: %(default)s)"
     )
     parser.add_argument("--repetitions", type=positive, default=5, metavar="N", help="in turns (default: %(default)s)")
-    parser.add_argument("--contender", choices=(LIMIT, FILES), help=argparse.SUPPRESS)  # how this script calls itself
+    parser.add_argument("--contender", choices=(KERAS, FILES), help=argparse.SUPPRESS)  # how this script calls itself
     return parser
 
 
@@ -124,11 +126,11 @@ def main(argv=None):
             weights = {size: resized(args.weights, size, Path(folder)) for size in INPUT_SIZES}
             command = [sys.executable, __file__, "--split-dir", split_dir, "--faces", args.faces]
             costs = {  # first: Linux gives a new process the peak of the one that starts it, which is small still
-                size: {name: run_once([*command, "--weights", path, "--contender", name]) for name in (LIMIT, FILES)}
+                size: {name: run_once([*command, "--weights", path, "--contender", name]) for name in (KERAS, FILES)}
                 for size, path in weights.items()
             }
             for size, path in weights.items():
-                rates = measure(ways_of(path, paths, (LIMIT, FILES)), len(paths), args.repetitions)
+                rates = measure(ways_of(path, paths, (KERAS, FILES)), len(paths), args.repetitions)
                 report(rates, costs[size], len(paths), size, args.repetitions)
     except InputError as error:
         stop(str(error))

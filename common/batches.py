@@ -117,7 +117,7 @@ def plain_batches(faces_rgb, labels, batch_size):
     return keras_dataset(lambda step: (faces_rgb[slices[step]], labels[slices[step]]), len(slices))
 
 
-def keras_dataset(batch, steps, threads=None):
+def keras_dataset(batch, steps):
     """Return the batches (uint8 faces, labels) of a function as a Keras dataset, prepared in threads: one per CPU."""
     import cv2
 
@@ -132,5 +132,5 @@ def keras_dataset(batch, steps, threads=None):
             faces_rgb, labels = batch(step)
             return faces_rgb, labels.astype(np.float32)[:, None]
 
-    threads = threads or min(len(usable_cpus()), QUEUED_BATCHES)  # OpenCV and NumPy work outside Python's lock
+    threads = min(len(usable_cpus()), QUEUED_BATCHES)  # OpenCV and NumPy work outside Python's lock
     return Batches(workers=threads, use_multiprocessing=False, max_queue_size=QUEUED_BATCHES)

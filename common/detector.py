@@ -62,9 +62,8 @@ def as_onnx(name):
             value = graph.add("MaxPool", value, kernel_shape=[size, size], strides=[2, 2], auto_pad=padding)
     last = convolution
     if name != "pnet":
-        value = graph.add(
-            "Flatten", graph.add("Transpose", value, perm=[0, 3, 2, 1])
-        )  # by columns, then rows, then channels
+        value = graph.add("Transpose", value, perm=[0, 3, 2, 1])  # by columns, then rows, then channels
+        value = graph.add("Flatten", value)
         value, last = graph.add("PRelu", dense(value), graph.constant(arrays.pop(0))), dense
     outputs = [last(value, "box")] + ([last(value, "landmarks")] if name == "onet" else [])
     outputs.append(graph.add("Softmax", last(value), output="face", axis=1))

@@ -5,7 +5,6 @@ import http.client
 import importlib
 import os
 import tempfile
-import threading
 import urllib.request
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import numpy as np
 from common.cli import quiet_libraries
 from common.constants import TEMPORARY_PREFIX
 from common.layers import fast_modules
-from common.model_record import read_model_record, record_path
+from common.model_record import arrays_must_fit, load_once, read_model_record, record_path
 from common.paths import REPOSITORY_DIR, digest
 from common.records import InputError, temporary_name, write_atomic, write_json, writing
 
@@ -27,8 +26,7 @@ NORM_MOMENTUM = 0.9  # Keras's 0.99 makes validation meaningless for the first h
 CONNECT_TIMEOUT_S = 5
 DOWNLOADS = ("imagenet", "noisy-student")
 
-loaded = {}  # what `load_model` has loaded last: its path, digest and shape, and the model
-loading = threading.Lock()  # detect.py loads it in a thread, ahead of 03a
+loaded = {}  # what `load_model` has loaded last
 
 
 def load_keras():
@@ -117,27 +115,23 @@ def _checksum(path, expected):
 def load_model(weights_path):
     """Return (model, record). Only arrays are read from the file; the architecture is built here. Raises InputError.
 
-    The last model is kept, for the next script in this process (detect.py runs 03a and 03b): nobody may change it.
+    The last model is kept, for the next script in this process (on a GPU, detect.py runs 03a and 03b): nobody may change it.
     """
     record = read_model_record(weights_path)
-    key = os.path.abspath(weights_path), digest(Path(weights_path)), record["backbone"], record["input_size"]
-    with loading:
-        if loaded.get("key") != key:
-            model = build_model(record["backbone"], record["input_size"])
-            load_arrays(model, weights_path)
-            model.compile(jit_compile=False)  # compiled by XLA it is several times slower on CPUs
-            loaded.update(key=key, model=model)
-        return loaded["model"], record
+
+    def load():
+        model = build_model(record["backbone"], record["input_size"])
+        load_arrays(model, weights_path)
+        model.compile(jit_compile=False)  # compiled by XLA it is several times slower on CPUs
+        return model
+
+    return load_once(loaded, weights_path, record, load), record
 
 
 def load_arrays(model, weights_path):
     """Load a whole-model .h5 file into `model`; raises InputError if its arrays do not fit."""
-    try:
+    with arrays_must_fit(weights_path, model.name.rpartition("_")[2].upper()):
         model.load_weights(str(weights_path))
-    except (ValueError, KeyError, TypeError, OSError, RuntimeError) as error:  # h5py raises all of them on damage
-        raise InputError(
-            f"{weights_path} does not fit a {model.name} network: it belongs to another backbone or program"
-        ) from error
 
 
 def as_file(model, folder):

@@ -2,7 +2,9 @@
 
 import importlib.metadata
 import os
+import threading
 from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from common.constants import (
@@ -20,10 +22,13 @@ from common.records import InputError, read_json
 
 SMALLEST_INPUT_PX, LARGEST_INPUT_PX = 32, 2048  # the efficientnet package refuses less; no memory holds more
 MEANING = {"class_names": list(CLASS_NAMES), "pixels": PIXEL_PREPARATION, "margin": MARGIN}  # of a record: as here
+READING_RAISES = ValueError, KeyError, TypeError, AttributeError, OSError, RuntimeError, MemoryError  # h5py, on damage
 MOST_FOLDERS = 12  # of fakes, that a record names
 LIBRARIES = (
     "tensorflow", "keras", "efficientnet", "mtcnn", "onnxruntime", "numpy", "opencv-python-headless", "av", "scikit-learn"
 )  # fmt: skip
+
+loading = threading.Lock()  # detect.py loads a network in a thread, ahead of 03a
 
 
 def record_path(weights_path):
@@ -63,6 +68,26 @@ def read_model_record(weights_path):
     if record.get("weights_digest") not in (None, digest(weights_path)):
         raise InputError(f"{weights_path} is not the file that {record_path(weights_path).name} describes")
     return record
+
+
+@contextmanager
+def arrays_must_fit(name, backbone):
+    """Raise InputError, which names the file, for whatever reading its arrays into a network of this backbone raises."""
+    try:
+        yield
+    except READING_RAISES as error:
+        raise InputError(
+            f"{name} does not fit a {backbone} network: it belongs to another backbone or program"
+        ) from error
+
+
+def load_once(cache, weights_path, record, load):
+    """Return what `load` gives, or gave the last time if these weights were asked for then; `cache`: a dict of its own."""
+    key = os.path.abspath(weights_path), digest(Path(weights_path)), record["backbone"], record["input_size"]
+    with loading:
+        if cache.get("key") != key:
+            cache.update(key=key, network=load())
+        return cache["network"]
 
 
 def check_faces(record, face_kind, weights_path):

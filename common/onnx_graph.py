@@ -11,12 +11,12 @@ class OnnxGraph:
     def __init__(self):
         self.nodes, self.constants = [], []
 
-    def constant(self, values, dtype=np.float32):
-        """Add an array; return its name."""
+    def constant(self, values):
+        """Add an array as float32; return its name."""
         from onnx import numpy_helper
 
         name = f"constant_{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(values, dtype), name))
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(values, np.float32), name))
         return name
 
     def add(self, kind, *inputs, output=None, **options):
@@ -25,6 +25,12 @@ class OnnxGraph:
 
         self.nodes.append(helper.make_node(kind, inputs, [output or f"value_{len(self.nodes)}"], **options))
         return self.nodes[-1].output[0]
+
+    def add_cast(self, value, dtype):
+        """Add a conversion to a NumPy dtype; return the name of its result."""
+        from onnx import helper
+
+        return self.add("Cast", value, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
     def serialise(self, name, picture, outputs):
         """Return the model as bytes; `picture`: the NumPy dtype and the shape of its input "x"."""
@@ -38,12 +44,15 @@ class OnnxGraph:
         return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION).SerializeToString()
 
 
-def open_session(model, threads):
-    """Return an ONNX Runtime session of a serialised model, on `threads` threads of this machine's CPUs."""
+def open_session(model, threads, pictures_of_one_size=False):
+    """Return an ONNX Runtime session of a serialised model, on `threads` threads of this machine's CPUs.
+
+    Memory is kept from one picture to the next only where they are of one size: elsewhere it would only grow.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.enable_cpu_mem_arena = False  # pictures differ in size: an arena would only grow
+    options.enable_cpu_mem_arena = pictures_of_one_size
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

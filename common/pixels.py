@@ -64,7 +64,10 @@ def load_faces(paths, size, scratch_dir=None, sides_px=None, measures=None, read
     `sides_px`, an array (n, 2), receives the width and height that each face has in its file; `measures`, (n, 2), its brightness
     and sharpness (`common.quality.measure`). `read` gives the BGR picture of a path, or None.
     """
+    import cv2
+
     faces_rgb = new_faces(len(paths), size, scratch_dir)
+    cv2.setNumThreads(1)  # each thread has a face of its own; sharing one costs more time than it saves
 
     def load(index):
         face_bgr = read(paths[index])

@@ -49,17 +49,19 @@ def score_faces(network, paths, input_size, stage, calibration=UNCHANGED, measur
         part = None if measures is None else measures[start : start + size]
         return load_faces(paths[start : start + size], input_size, measures=part, read=read)
 
-    found, unreadable = [], set()
-    with ThreadPoolExecutor(1) as ahead:
+    found, unreadable, ahead = [], set(), ThreadPoolExecutor(1)
+    try:
         batches = (job.result() for job in one_ahead(ahead, load, starts))
         for faces_rgb, lost in progress(batches, len(starts), stage, f"x {size} faces"):
             found += calibrate(network.score(faces_rgb), calibration).tolist()
             unreadable.update(lost)
+    finally:
+        ahead.shutdown(wait=False, cancel_futures=True)
     return [None if path in unreadable else score for path, score in zip(paths, found, strict=True)]
 
 
 def one_ahead(executor, function, arguments):
-    """Yield a started job of the function for each argument, the next one started before."""
+    """Yield a job of the function for each argument, in order, when the next one was submitted too."""
     waiting = None
     for argument in arguments:
         job = executor.submit(function, argument)

@@ -11,6 +11,12 @@ quiet_libraries()
 os.environ.pop("DEEPFAKE_DATA_DIR", None)  # a user's own data must never be touched by a test
 
 
+@pytest.fixture
+def without_gpu(monkeypatch):
+    """Score faces as on a machine without a GPU."""
+    monkeypatch.setattr(importlib.import_module("common.network"), "has_gpu", lambda: False)
+
+
 @pytest.fixture(scope="session")
 def sample_dir(tmp_path_factory):
     """Folder of 4 actors (8 clips), one clip without a face, and metadata.json. Treat it as read-only: copy what you change."""

@@ -330,7 +330,7 @@ def test_weights_of_another_network_are_refused_in_words(data_dir, capsys, monke
     assert line == f"error: {weights_path} holds B0 weights; use --backbone B0"
     monkeypatch.undo()  # the real EfficientNetB0
     line = stopped(capsys, "--data-dir", data_dir, "--weights", weights_path, "--force")
-    assert line.startswith(f"error: {weights_path} does not fit a deepfake_b0 network")
+    assert line.startswith(f"error: {weights_path} does not fit a B0 network")
 
 
 def interrupt_after(monkeypatch, epochs):

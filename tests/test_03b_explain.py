@@ -13,6 +13,7 @@ from scipy.stats import binomtest
 from common.batches import load_part
 from common.constants import FAKE, REAL
 from common.model import BASE_WEIGHTS, backbone_of, load_keras, load_model, save_model
+from common.model_record import read_model_record
 from common.network import KerasNetwork
 from common.paths import REPOSITORY_DIR
 from common.pixels import read_image, to_square
@@ -107,12 +108,12 @@ def test_a_blend_in_one_half_of_the_face_lights_up_that_half(sample_dir, tmp_pat
     videos_dir.mkdir()
     for path in sample_dir.glob("actor_*_real.mp4"):
         (videos_dir / path.name).symlink_to(path)
-    model, record = load_model(BASE_WEIGHTS)
+    record = read_model_record(BASE_WEIGHTS)
     part = load_part(real_faces(videos_dir, tmp_path), record["input_size"], None)
     assert len(part.labels) >= 40
     rng = np.random.default_rng(3)
     planted = [tool.plant(face, marks, rng) for face, marks in zip(part.faces_rgb, part.landmarks, strict=True)]
-    explainer = explain.build_explainer(model, explain.layer_for(record["input_size"]))
+    explainer = explain.find_explainer(BASE_WEIGHTS, record["input_size"])
     found, _ = tool.measure(explainer, np.stack([x for x, _ in planted]), [x for _, x in planted])
     assert binomtest(int(found.sum()), len(found), 0.5, alternative="greater").pvalue < 1e-4, found.mean()
 

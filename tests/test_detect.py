@@ -368,14 +368,14 @@ def no_spark():
         SparkContext._active_spark_context.stop()
 
 
-def test_network_and_spark_are_ready_when_their_steps_come(weights, no_spark):
+def test_network_and_spark_are_ready_when_their_steps_come(weights, no_spark, without_gpu):
     loaded.clear()
     detect.load_ahead(weights).shutdown()
     assert loaded["key"][0] == str(weights) and SparkContext._active_spark_context is not None
     assert load_network(weights)[0] is loaded["network"]
 
 
-def test_a_network_is_built_once_however_many_ask_for_it(weights):
+def test_a_network_is_built_once_however_many_ask_for_it(weights, without_gpu):
     loaded.clear()
     with ThreadPoolExecutor(3) as threads:
         first, *others = threads.map(lambda _: load_network(weights)[0], range(3))

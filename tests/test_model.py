@@ -28,6 +28,7 @@ from common.model import (
     save_model,
 )
 from common.model_record import is_model_record, read_model_record, record_path
+from common.network import load_network
 from common.paths import digest
 from common.pixels import to_square
 from common.records import InputError
@@ -144,13 +145,14 @@ def test_a_record_is_an_object():
 
 
 def refused(path, *words):
-    """Assert that loading fails with one line that names the file."""
-    with pytest.raises(InputError) as caught:
-        load_model(path)
-    message = str(caught.value)
-    assert "\n" not in message
-    for word in (str(path), *words):
-        assert word in message
+    """Assert that loading fails with one line that names the file, for Keras and for ONNX Runtime."""
+    for load in (load_model, load_network):
+        with pytest.raises(InputError) as caught:
+            load(path)
+        message = str(caught.value)
+        assert "\n" not in message
+        for word in (str(path), *words):
+            assert word in message
 
 
 def test_a_missing_file_is_refused(tmp_path):
@@ -201,7 +203,7 @@ def test_weights_of_another_backbone_are_refused(tmp_path):
     with pytest.raises(InputError, match="holds B1 weights; use --backbone B1"):
         find_starting_weights(str(path), "B0")
     record_path(path).write_text(json.dumps(RECORD))
-    refused(path, "does not fit a deepfake_b0 network")
+    refused(path, "does not fit a B0 network")
 
 
 def test_a_file_with_odd_contents_is_refused(copied):
@@ -238,8 +240,10 @@ def test_a_model_file_never_brings_code(copied, tmp_path, network):
             file.attrs["model_config"] = hostile
         record_path(copied).write_text(json.dumps(RECORD))
         model, _ = load_model(copied)
+        scored = load_network(copied)[0].score(FACES)
         assert not marker.exists()
         assert np.array_equal(scores(model), scores(network))
+        np.testing.assert_allclose(scored, scores(network), atol=1e-5)
 
 
 @pytest.mark.slow

@@ -13,9 +13,10 @@ import pytest
 
 from common import network as networks
 from common.constants import BACKBONES
+from common.efficientnet_onnx import STAGES, WIDTH_AND_DEPTH, Weights
 from common.model import BASE_WEIGHTS, build_model, load_keras, load_model, save_model
 from common.model_record import record_path
-from common.network import CpuNetwork, KerasNetwork, load_network, network_of, read_arrays
+from common.network import CpuNetwork, KerasNetwork, load_network, network_of
 from common.paths import REPOSITORY_DIR, digest
 from common.pixels import to_square
 from common.records import InputError
@@ -43,11 +44,6 @@ def copied(saved, tmp_path):
     for path in (saved, record_path(saved)):
         shutil.copy(path, tmp_path)
     return tmp_path / saved.name
-
-
-@pytest.fixture
-def without_gpu(monkeypatch):
-    monkeypatch.setattr(networks, "has_gpu", lambda: False)
 
 
 def test_scores_are_those_of_keras(saved, without_gpu):
@@ -124,10 +120,10 @@ def test_where_there_is_no_device_nothing_is_started_to_look_for_one(monkeypatch
         raise AssertionError
 
     monkeypatch.setattr(networks, "load_keras", started)
-    monkeypatch.setattr(networks, "GPU_DEVICES", "no such device")
+    monkeypatch.setattr(networks, "GPU_DEVICES", ("no such device", "nor this"))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert not networks.has_gpu()
-    monkeypatch.setattr(networks, "GPU_DEVICES", "null")  # there is one
+    monkeypatch.setattr(networks, "GPU_DEVICES", ("no such device", "nul[l]"))  # there is one
     for hidden in ("", "-1"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
         assert not networks.has_gpu()
@@ -159,10 +155,9 @@ def change(path, edit):
     record_path(path).write_text(json.dumps(record | {"weights_digest": digest(path)}))
 
 
-def shorten(weights):
-    values = weights["efficientnet-b0/top_bn/beta"][:-1]
-    del weights["efficientnet-b0/top_bn/beta"]
-    weights["efficientnet-b0/top_bn/beta"] = values
+def replace(weights, name, values):
+    del weights[name]
+    weights[name] = values
 
 
 def add_a_layer(weights):
@@ -171,20 +166,67 @@ def add_a_layer(weights):
     weights["one_more/one_more/kernel"], weights["one_more/one_more/bias"] = np.ones((1, 1)), np.ones(1)
 
 
-@pytest.mark.parametrize(
-    "edit",
-    [
-        shorten,
-        add_a_layer,
-        lambda weights: weights.__delitem__("efficientnet-b0/block3a_se_reduce"),
-        lambda weights: weights.attrs.__delitem__("layer_names"),
-        lambda weights: weights["score"].attrs.__setitem__("weight_names", []),
-    ],
-)
+def add_an_array(weights):
+    weights["score"].attrs["weight_names"] = [*weights["score"].attrs["weight_names"], "score/more"]
+    weights["score/score/more"] = np.ones(1)
+
+
+def lay_elsewhere(weights):
+    """The array is in the file "other" beside it, in raw bytes."""
+    group = weights["score/score"]
+    del group["bias"]
+    group.create_dataset("bias", (1,), np.float32, external=[(f"{weights.file.filename}.other", 0, 4)])
+
+
+def be_virtual(weights):
+    layout = h5py.VirtualLayout(shape=(1,), dtype=np.float32)
+    layout[:] = h5py.VirtualSource(f"{weights.file.filename}.other", "bias", shape=(1,))
+    del weights["score/score/bias"]
+    weights["score/score"].create_virtual_dataset("bias", layout)
+
+
+def claim_much(weights):
+    """A petabyte, of which nothing is stored."""
+    del weights["score/score/kernel"]
+    weights["score/score"].create_dataset("kernel", (2**24, 2**24), np.float32, chunks=(64, 1))
+
+
+TOP_BETA, SCORE_BIAS = "efficientnet-b0/top_bn/beta", "score/score/bias"
+EDITS = {
+    "a shorter array": lambda weights: replace(weights, TOP_BETA, np.zeros(1279)),
+    "a bias of two dimensions": lambda weights: replace(weights, SCORE_BIAS, np.zeros((1, 1))),
+    "text in place of numbers": lambda weights: replace(weights, SCORE_BIAS, [b"x"]),
+    "no group of a layer": lambda weights: weights.__delitem__("efficientnet-b0/block3a_se_reduce"),
+    "no names of layers": lambda weights: weights.attrs.__delitem__("layer_names"),
+    "numbers as names": lambda weights: weights["score"].attrs.__setitem__("weight_names", [1, 2]),
+    "no names of arrays": lambda weights: weights["score"].attrs.__setitem__("weight_names", []),
+    "a layer too many": add_a_layer,
+    "an array too many": add_an_array,
+    "a soft link": lambda weights: replace(weights, SCORE_BIAS, h5py.SoftLink("/model_weights/dense_1/dense_1/bias")),
+    "a link to another file": lambda weights: replace(weights, SCORE_BIAS, h5py.ExternalLink("other.h5", "bias")),
+    "an array in another file": lay_elsewhere,
+    "a virtual array": be_virtual,
+    "an array of a petabyte": claim_much,
+}
+
+
+@pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
 def test_arrays_of_something_else_are_refused_in_words(copied, without_gpu, edit):
     change(copied, edit)
     with pytest.raises(InputError, match=r"best_model.h5 does not fit a B0 network: it belongs to another backbone"):
         load_network(copied)
+
+
+def test_the_architecture_is_that_of_the_efficientnet_package(monkeypatch):
+    load_keras()
+    package = importlib.import_module("efficientnet.model")
+    found = [
+        (block.output_filters, block.num_repeat, block.strides[0], block.kernel_size)
+        for block in package.DEFAULT_BLOCKS_ARGS
+    ]
+    assert found == list(STAGES)
+    monkeypatch.setattr(package, "EfficientNet", lambda width, depth, *others, **options: (width, depth))
+    assert {name: getattr(package, f"EfficientNet{name}")() for name in BACKBONES} == WIDTH_AND_DEPTH
 
 
 @pytest.mark.parametrize("backbone", [name for name in BACKBONES if name != "B0"])
@@ -202,7 +244,9 @@ def test_the_same_weights_are_loaded_once_and_others_anew(saved, copied, without
     assert other is not network and (other.score(faces_of(SIZE)) > network.score(faces_of(SIZE))).all()
 
 
-def test_every_array_is_read_in_the_order_of_the_layers(saved):
-    arrays = read_arrays(saved)
-    assert list(arrays)[0] == "stem_conv" and list(arrays)[-1] == "score"
-    assert sum(values.size for layer in arrays.values() for values in layer.values()) == lively_network().count_params()
+def test_every_array_is_found_in_the_order_of_the_layers(saved):
+    with h5py.File(saved) as file:
+        layers = Weights(file).layers
+        sizes = [dataset.size for arrays in layers.values() for dataset in arrays.values()]
+    assert list(layers)[0] == "stem_conv" and list(layers)[-1] == "score"
+    assert sum(sizes) == lively_network().count_params()

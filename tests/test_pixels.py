@@ -108,7 +108,6 @@ def test_half_of_the_free_memory_is_the_limit():
 
 def test_training_and_prediction_prepare_a_face_with_the_same_functions():
     batches, predictions = (importlib.import_module(f"common.{name}") for name in ("batches", "predictions"))
-    assert predictions.keras_dataset is batches.keras_dataset
     assert batches.load_faces is predictions.load_faces is load_faces
 
 
