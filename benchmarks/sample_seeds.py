@@ -12,6 +12,7 @@ actors.
 
 import csv
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +26,7 @@ from common.paths import REPOSITORY_DIR, TEST_PREDICTIONS, VERDICTS_TABLE
 from common.records import InputError, OutputError, write_json
 
 ACTORS = 400  # as in make demo, and so is the training
-TRAINING = ["--epochs", "2", "--keep", "last", "--learning-rate", "1e-3", "--train-frames", "4"]
+TRAINING = "--epochs 2 --keep last --learning-rate 1e-3 --train-frames 4"
 WAYS = {  # name: options of 03
     "base weights": ["--weights", "base"],
     "base weights, half self-blended": ["--weights", "base", "--self-blend", "0.5"],
@@ -63,7 +64,7 @@ def train_and_judge(data_dir, name, options):
     """Train in one way; return the rows of video_preds.csv that have a label and a score."""
     place = data_dir / name.replace(", ", "_").replace(" ", "_")
     output = ["--checkpoint-dir", place / "tmp_checkpoint", "--output-dir", place]
-    run(data_dir, "03_train_cnn.py", *output, *TRAINING, *options)
+    run(data_dir, "03_train_cnn.py", *output, *options)
     run(data_dir, "04_mapreduce_video_preds.py", *output, "--predictions", place / TEST_PREDICTIONS)
     with open(place / VERDICTS_TABLE, encoding="utf-8", newline="") as file:
         return [row for row in csv.DictReader(file) if row["label"] and row["score"]]
@@ -110,11 +111,15 @@ def print_table(results):
 
 def build_parser():
     parser = make_parser(__doc__)
-    parser.add_argument("--out", required=True, metavar="DIR", help="about 6 GB for three seeds")
+    parser.add_argument("--out", required=True, metavar="DIR", help="about 9 GB for three seeds")
     parser.add_argument("--seeds", type=seed, nargs="+", default=[1, 2, 3], metavar="N")
     parser.add_argument(
         "--actors", type=positive, default=ACTORS, metavar="N", help="people per seed (default: %(default)s)"
     )
+    parser.add_argument(
+        "--training", type=shlex.split, default=TRAINING, metavar="OPTIONS",
+        help='of 03, as one text (default: those of make demo: --training="%(default)s")',
+    )  # fmt: skip
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), metavar="NAME", help=" | ".join(WAYS))
     return parser
 
@@ -128,12 +133,12 @@ def main(argv=None):
         facts = facts_of(data_dir)
         for way in args.ways:
             say(f"seed {number}: {way}")
-            for row in train_and_judge(data_dir, way, WAYS[way]):
+            for row in train_and_judge(data_dir, way, [*args.training, *WAYS[way]]):
                 known = {name: facts[row["filename"]][name] for name in ("actor", "strength")}
                 rows[way].append({"seed": number, **known, "label": int(row["label"]), "score": float(row["score"])})
     results = {way: summarise(found) for way, found in rows.items()}
     try:
-        write_json(out_dir / "results.json", {"seeds": args.seeds, "training": TRAINING, "results": results})
+        write_json(out_dir / "results.json", {"seeds": args.seeds, "training": args.training, "results": results})
     except (InputError, OutputError) as error:
         stop(str(error))
     actors = len({(row["seed"], row["actor"]) for row in next(iter(rows.values()))})
