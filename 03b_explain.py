@@ -117,8 +117,12 @@ def build_explainer(model, layer_name, average=False):
 
 
 def colour_share(heat, slope):
-    """Return heat (rows, columns) as a share of full colour; `slope`: of the calibration, logits to log-odds."""
-    return np.clip(slope * heat * heat.size / FULL_COLOUR, 0, 1)
+    """Return heat (rows, columns) as a share of full colour, or of its strongest place if that is above full colour.
+
+    `slope`: of the calibration, logits to log-odds. Else all of a face that a network is very sure of would be one colour.
+    """
+    share = slope * heat * heat.size / FULL_COLOUR
+    return share / max(1.0, share.max())
 
 
 def draw_overlay(face_bgr, share):
@@ -284,7 +288,8 @@ def main(argv=None):
     record = read_model_record(weights_path)
     settings = {
         "model_digest": digest(weights_path), "calibration": read_parameters(record, "faces"), "method": METHOD,
-        "layer": layer_for(record["input_size"]), "full_colour": FULL_COLOUR, "faces_per_video": args.faces_per_video,
+        "layer": layer_for(record["input_size"]), "full_colour": [FULL_COLOUR, "or the strongest place"],
+        "faces_per_video": args.faces_per_video,
     }  # fmt: skip
     lines, broken = faces_to_explain(predictions)
     chosen = most_suspicious(lines, args.faces_per_video)

@@ -180,6 +180,14 @@ def test_full_colour_means_the_same_for_any_grid_and_calibration():
     assert explain.colour_share(100 * coarse, 1.0).max() == 1
 
 
+def test_a_very_certain_network_still_shows_where():
+    """Where everything is above full colour, colours are shares of the strongest place: no face is all one colour."""
+    heat = np.array([[100.0, 40.0], [60.0, 0.0]])
+    assert explain.colour_share(heat, 1.0).tolist() == [[1.0, 0.4], [0.6, 0.0]]
+    weak = heat * explain.FULL_COLOUR / 800  # the strongest at half of full colour
+    assert explain.colour_share(weak, 1.0).tolist() == [[0.5, 0.2], [0.3, 0.0]]
+
+
 def test_the_most_suspicious_faces_get_overlays(data_dir, weights_path, capsys):
     assert run(data_dir, weights_path, "--faces-per-video", 2) == 0
     for video_id in ("a_real", "b_fake"):
