@@ -32,7 +32,7 @@ help:
 	@echo 'make train VIDEOS=DIR     train on your own labelled videos (DIR/metadata.json says REAL or FAKE);'
 	@echo '                          SPLIT_OPTIONS="--test-list FILE" and the like are passed on to 02_prepare_dataset.py'
 	@echo 'make detect VIDEOS=PATH   judge a video, a photo, or a folder of them'
-	@echo 'make bench                measure speed and memory against what one would run instead (70 minutes, 15 GB in .bench/)'
+	@echo 'make bench                measure speed and memory against what one would run instead (well over an hour, 15 GB in .bench/)'
 	@echo 'make clean                remove the demo and .venv; your videos and what was made from them stay'
 
 $(READY): requirements.txt
