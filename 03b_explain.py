@@ -62,7 +62,7 @@ LAST_LAYER, FINER_LAYER, SMALLEST_FOR_LAST_PX = "top_activation", "block6a_expan
 RECORD_OF = {"faces": FACES_RECORD, "marked_faces": MARKS_RECORD}
 BATCH, BATCH_PIXELS = 32, 2**19  # faces that the network gets at once, and pixels of them at most
 # In log-odds of FAKE, if the whole crop were like the place. With it a line is drawn on 85 % of the validation blends that the
-# base weights (224 px) call FAKE, round a tenth of the face, and on no real face that they call REAL.
+# base weights (224 px) call FAKE, and on no real face that they call REAL.
 # Weaker places get weaker colours, so that a face without any stays grey.
 FULL_COLOUR = 25
 VISIBLE, OPAQUE = 0.2, 0.6  # of full colour: grey below, no more of the face to be seen through it above

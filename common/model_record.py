@@ -22,7 +22,7 @@ from common.records import InputError, read_json
 
 SMALLEST_INPUT_PX, LARGEST_INPUT_PX = 32, 2048  # the efficientnet package refuses less; no memory holds more
 MEANING = {"class_names": list(CLASS_NAMES), "pixels": PIXEL_PREPARATION, "margin": MARGIN}  # of a record: as here
-READING_RAISES = ValueError, KeyError, TypeError, AttributeError, OSError, RuntimeError, MemoryError  # h5py, on damage
+READING_RAISES = ValueError, KeyError, TypeError, AttributeError, OSError, RuntimeError  # h5py, on damage
 MOST_FOLDERS = 12  # of fakes, that a record names
 LIBRARIES = (
     "tensorflow", "keras", "efficientnet", "mtcnn", "onnxruntime", "numpy", "opencv-python-headless", "av", "scikit-learn"
