@@ -51,7 +51,7 @@ def training_rate(model, part, share, seed):
     """Return the images/s of training on them."""
     batches = augmented_batches(part, BATCH_SIZE, seed, 1, share)
     started = time.perf_counter()
-    model.fit(batches, steps_per_epoch=TRAINING_STEPS, epochs=1, shuffle=False, verbose=0)
+    model.fit(batches.as_dataset(), steps_per_epoch=TRAINING_STEPS, epochs=1, shuffle=False, verbose=0)
     return TRAINING_STEPS * BATCH_SIZE / (time.perf_counter() - started)
 
 

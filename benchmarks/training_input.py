@@ -43,10 +43,10 @@ TIMES_KERAS, LARGEST_LOSS = 3, 0.05  # what this project promises
 
 
 def project_epochs(split_dir, input_size, seed):
-    """Yield the Keras dataset of one epoch after the other, as 03 makes them."""
+    """Yield the dataset of one epoch after the other, as 03 makes them."""
     part = load_part(read_split(split_dir)["train"], input_size, None)
     for epoch in range(1, EPOCHS + 1):
-        yield augmented_batches(part, BATCH_SIZE, seed, epoch)
+        yield augmented_batches(part, BATCH_SIZE, seed, epoch).as_dataset()
 
 
 def keras_epochs(split_dir, input_size, seed, cached=False):
@@ -83,7 +83,7 @@ CONTENDERS = {PROJECT: project_epochs, KERAS: keras_epochs, CACHED_KERAS: cached
 def idle_model(input_size):
     """Return a compiled network that looks at one pixel of a face, so that `fit` costs nothing but its input."""
     keras, _ = load_keras()
-    inputs = keras.Input((input_size, input_size, 3))
+    inputs = keras.Input((input_size, input_size, 3), dtype="uint8")
     pixel = keras.layers.Flatten()(keras.layers.Cropping2D(((0, input_size - 1), (0, input_size - 1)))(inputs))
     model = keras.Model(inputs, keras.layers.Dense(1, activation="sigmoid")(pixel))
     model.compile(optimizer="sgd", loss="binary_crossentropy", jit_compile=False)
@@ -125,15 +125,16 @@ def measure_waiting(split_dir, seed, repetitions):
     import tensorflow as tf
 
     part = training_part(split_dir)
-    steps = len(augmented_batches(part, BATCH_SIZE, seed, 1))
-    constant = tf.data.Dataset.from_tensors(augmented_batches(part, BATCH_SIZE, seed, 1)[0]).repeat(steps)
+    first = augmented_batches(part, BATCH_SIZE, seed, 1)
+    steps, constant = len(first), tf.data.Dataset.from_tensors(first[0]).repeat(len(first))
     model = build_model("B0", INPUT_SIZES[0], for_training=True)
     compile_for(model, "everything", LEARNING_RATE, steps * repetitions)
     times = {AUGMENTED: [], CONSTANT: []}
-    for batches in (augmented_batches(part, BATCH_SIZE, seed, 1), constant):
+    for batches in (first.as_dataset(), constant):
         model.fit(batches, steps_per_epoch=2, verbose=0)  # traces it
     for number in range(repetitions):
-        inputs = {AUGMENTED: augmented_batches(part, BATCH_SIZE, seed, number), CONSTANT: constant}
+        augmented = augmented_batches(part, BATCH_SIZE, seed, number).as_dataset()
+        inputs = {AUGMENTED: augmented, CONSTANT: constant}
         for name, batches in sorted(inputs.items(), reverse=number % 2 == 1):
             started, cpu_started = time.perf_counter(), time.process_time()
             model.fit(batches, shuffle=False, verbose=0)

@@ -1,6 +1,10 @@
 """Cached faces in batches, as the network gets them during training: half real and half fake, changed each time."""
 
 import json
+import math
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -8,12 +12,12 @@ import numpy as np
 from common.augment import augment
 from common.cli import usable_cpus
 from common.constants import FAKE, REAL
-from common.model import load_keras
 from common.pixels import load_faces, new_faces
 from common.records import InputError
 from common.selfblend import reshape_face, self_blend
 
 QUEUED_BATCHES = 8  # prepared ahead, so that the network never waits
+ALIGNED_BYTES = 64
 
 
 class Part(NamedTuple):
@@ -22,6 +26,56 @@ class Part(NamedTuple):
     faces_rgb: np.ndarray  # uint8 (n, size, size, 3)
     labels: np.ndarray  # (n,)
     landmarks: np.ndarray  # (n, 5, 2) as (x, y), px of these faces
+
+
+class Batches:
+    """The batches of an epoch, each made when it is asked for: uint8 faces (n, size, size, 3), float32 labels (n, 1)."""
+
+    def __init__(self, make, steps, face_shape):
+        """`make` returns (faces, labels (n,)) of a step, always alike, in any thread."""
+        self.make, self.steps, self.face_shape = make, steps, face_shape
+
+    def __len__(self):
+        return self.steps
+
+    def __getitem__(self, step):
+        faces_rgb, labels = self.make(step)
+        return faces_rgb, labels.astype(np.float32)[:, None]
+
+    def prepared(self):
+        """Yield them in order, prepared ahead in threads: one per CPU."""
+        import cv2
+
+        cv2.setNumThreads(1)  # each of the threads below has its own face; sharing one costs more time than it saves
+        threads = min(len(usable_cpus()), QUEUED_BATCHES)  # OpenCV and NumPy work outside Python's lock
+        steps, queued = iter(range(self.steps)), deque()
+        with ThreadPoolExecutor(threads) as pool:
+            try:
+                queued.extend(pool.submit(self.__getitem__, step) for step in islice(steps, QUEUED_BATCHES))
+                while queued:
+                    batch = queued.popleft().result()
+                    queued.extend(pool.submit(self.__getitem__, step) for step in islice(steps, 1))
+                    yield batch
+            finally:
+                pool.shutdown(cancel_futures=True)  # where nobody wants the rest
+
+    def as_dataset(self):
+        """Return them as a TensorFlow dataset. Keras's own PyDataset makes two batches in vain and waits 0.1 s in each epoch."""
+        import tensorflow as tf
+
+        signature = tf.TensorSpec((None, *self.face_shape), tf.uint8), tf.TensorSpec((None, 1), tf.float32)
+        dataset = tf.data.Dataset.from_generator(self.prepared, output_signature=signature)
+        options = tf.data.Options()
+        options.autotune.enabled, options.threading.private_threadpool_size = False, 1  # the threads are those above
+        return dataset.apply(tf.data.experimental.assert_cardinality(self.steps)).with_options(options)
+
+
+def aligned_faces(count, face_shape):
+    """Return an empty uint8 array (count, *face_shape) where TensorFlow can take it as it is, without a copy."""
+    size_bytes = count * math.prod(face_shape)
+    room = np.empty(size_bytes + ALIGNED_BYTES, np.uint8)
+    start = -room.ctypes.data % ALIGNED_BYTES
+    return room[start : start + size_bytes].reshape(count, *face_shape)
 
 
 def load_part(rows, input_size, scratch_dir):
@@ -57,7 +111,7 @@ def epoch_order(labels, batch_size, rng):
 
 
 def augmented_batches(part, batch_size, seed, epoch, self_blend_share=0.0, alternate=False):
-    """Return a Keras dataset of one epoch of a Part: faces augmented on the fly, always alike for one seed and epoch.
+    """Return the Batches of one epoch of a Part: faces augmented on the fly, always alike for one seed and epoch.
 
     A batch holds its reals, then its fakes; with `alternate` one after the other, so that each device that gets a piece of it
     gets both: BatchNorm on a device that sees one class alone learns nothing that holds for the other.
@@ -86,12 +140,12 @@ def augmented_batches(part, batch_size, seed, epoch, self_blend_share=0.0, alter
         return augment(face_rgb, rng)
 
     def batch(step):
-        faces_rgb = np.empty((batch_size, *part.faces_rgb.shape[1:]), np.uint8)
+        faces_rgb = aligned_faces(batch_size, part.faces_rgb.shape[1:])
         for i, place in enumerate(places):
             faces_rgb[i] = face((step - place // half) % steps, place)
         return faces_rgb, np.repeat((REAL, FAKE), half)[places]
 
-    return keras_dataset(batch, steps)
+    return Batches(batch, steps, part.faces_rgb.shape[1:])
 
 
 def blended_pairs(part, seed, scratch_dir=None):
@@ -110,27 +164,8 @@ def blended_pairs(part, seed, scratch_dir=None):
 
 
 def plain_batches(faces_rgb, labels, batch_size):
-    """Return a Keras dataset of the uint8 faces as they are, in order, in batches of nearly equal size: a last batch of one face
-    would leave all devices but one without any, and the mean over none is not a number."""
+    """Return the Batches of uint8 faces as they are, in order, of nearly equal size: a last batch of one face would leave all
+    devices but one without any, and the mean over none is not a number."""
     ends = np.linspace(0, len(labels), -(-len(labels) // batch_size) + 1).round().astype(int)
     slices = [slice(start, end) for start, end in zip(ends, ends[1:], strict=False)]
-    return keras_dataset(lambda step: (faces_rgb[slices[step]], labels[slices[step]]), len(slices))
-
-
-def keras_dataset(batch, steps):
-    """Return the batches (uint8 faces, labels) of a function as a Keras dataset, prepared in threads: one per CPU."""
-    import cv2
-
-    keras, _ = load_keras()
-    cv2.setNumThreads(1)  # each of the threads below has its own face; sharing one costs more time than it saves
-
-    class Batches(keras.utils.PyDataset):
-        def __len__(self):
-            return steps
-
-        def __getitem__(self, step):
-            faces_rgb, labels = batch(step)
-            return faces_rgb, labels.astype(np.float32)[:, None]
-
-    threads = min(len(usable_cpus()), QUEUED_BATCHES)  # OpenCV and NumPy work outside Python's lock
-    return Batches(workers=threads, use_multiprocessing=False, max_queue_size=QUEUED_BATCHES)
+    return Batches(lambda step: (faces_rgb[slices[step]], labels[slices[step]]), len(slices), faces_rgb.shape[1:])

@@ -136,7 +136,7 @@ def train(model, train_part, val_part, record, state, state_path, stage):
     alternate = model.distribute_strategy.num_replicas_in_sync > 1
     steps = len(epoch_order(train_part.labels, batch_size, np.random.default_rng(0)))
     say(f"{stage}: {steps} steps an epoch of {batch_size} faces, learning rate up to {record['learning_rate']:.2g}")
-    validation = plain_batches(val_part.faces_rgb, val_part.labels, VALIDATION_BATCH)
+    validation = plain_batches(val_part.faces_rgb, val_part.labels, VALIDATION_BATCH).as_dataset()
     left = (len(phases) - len(history)) * steps
     ticks = progress(range(left), left, stage, "steps")
     for number, phase in list(enumerate(phases, start=1))[len(history) :]:
@@ -152,7 +152,7 @@ def train(model, train_part, val_part, record, state, state_path, stage):
                 assign(model.optimizer.variables, state["optimizer"])
             compiled = phase
         batches = augmented_batches(train_part, batch_size, asked["seed"], number, asked["self_blend"], alternate)
-        epoch = run_epoch(model, number, phase, batches, validation, lambda step, logs: next(ticks, None))
+        epoch = run_epoch(model, number, phase, batches.as_dataset(), validation, lambda step, logs: next(ticks, None))
         if asked["keep"] == "last" or is_better(epoch, best_of(history)):
             kept = [np.asarray(value) for value in model.get_weights()]
         history.append(epoch)

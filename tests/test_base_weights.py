@@ -80,7 +80,7 @@ def test_they_tell_self_blended_faces_of_the_sample_from_real_ones(sample_dir, t
     pairs = [blended_pairs(part, (seed, 99)) for seed in range(2)]
     labels = np.concatenate([found.labels for found in pairs])
     batches = [plain_batches(found.faces_rgb, found.labels, 64) for found in pairs]
-    raw = np.concatenate([model.predict(found, verbose=0)[:, 0] for found in batches])
+    raw = np.concatenate([model.predict(found.as_dataset(), verbose=0)[:, 0] for found in batches])
     scores = calibrate(raw, read_parameters(record, "faces"))
     assert roc_auc(labels, scores) > 0.75
     assert scores[labels == REAL].mean() > 0.5

@@ -69,7 +69,8 @@ def load_pairs(rows, args):
 def score_pairs(model, calibration, draws, step, seed):
     """Return (labels, scores, uint8 RGB faces) of all draws, each face after a degradation."""
     parts = [degraded(part, step, seed + number) for number, part in enumerate(draws)]
-    found = [model.predict(plain_batches(part.faces_rgb, part.labels, BATCH), verbose=0)[:, 0] for part in parts]
+    batches = [plain_batches(part.faces_rgb, part.labels, BATCH) for part in parts]
+    found = [model.predict(part.as_dataset(), verbose=0)[:, 0] for part in batches]
     labels, faces_rgb = (np.concatenate([getattr(part, name) for part in parts]) for name in ("labels", "faces_rgb"))
     return labels, calibrate(np.concatenate(found), calibration), faces_rgb
 
