@@ -126,11 +126,13 @@ def measure_waiting(split_dir, seed, repetitions):
 
     part = training_part(split_dir)
     first = augmented_batches(part, BATCH_SIZE, seed, 1)
-    steps, constant = len(first), tf.data.Dataset.from_tensors(first[0]).repeat(len(first))
+    steps, warm_up = len(first), first.as_dataset()
+    # The same options: else TensorFlow's threads, in some rounds, get in each other's way.
+    constant = tf.data.Dataset.from_tensors(first[0]).repeat(steps).with_options(warm_up.options())
     model = build_model("B0", INPUT_SIZES[0], for_training=True)
     compile_for(model, "everything", LEARNING_RATE, steps * repetitions)
     times = {AUGMENTED: [], CONSTANT: []}
-    for batches in (first.as_dataset(), constant):
+    for batches in (warm_up, constant):
         model.fit(batches, steps_per_epoch=2, verbose=0)  # traces it
     for number in range(repetitions):
         augmented = augmented_batches(part, BATCH_SIZE, seed, number).as_dataset()
