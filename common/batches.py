@@ -17,7 +17,7 @@ from common.records import InputError
 from common.selfblend import reshape_face, self_blend
 
 QUEUED_BATCHES = 8  # prepared ahead, so that the network never waits
-ALIGNED_BYTES = 64
+ALIGNED_BYTES = 64  # EIGEN_MAX_ALIGN_BYTES of TensorFlow's wheels, which copy what is aligned to less
 
 
 class Part(NamedTuple):
@@ -29,10 +29,10 @@ class Part(NamedTuple):
 
 
 class Batches:
-    """The batches of an epoch, each made when it is asked for: uint8 faces (n, size, size, 3), float32 labels (n, 1)."""
+    """Batches of uint8 faces (n, size, size, 3) and float32 labels (n, 1), each made when it is asked for."""
 
     def __init__(self, make, steps, face_shape):
-        """`make` returns (faces, labels (n,)) of a step, always alike, in any thread."""
+        """`make` returns (faces, labels (n,)) of a step, always the same, in any thread; `face_shape` is that of one face."""
         self.make, self.steps, self.face_shape = make, steps, face_shape
 
     def __len__(self):
@@ -42,36 +42,40 @@ class Batches:
         faces_rgb, labels = self.make(step)
         return faces_rgb, labels.astype(np.float32)[:, None]
 
-    def prepared(self):
-        """Yield them in order, prepared ahead in threads: one per CPU."""
+    def __iter__(self):
+        """Yield them in order, QUEUED_BATCHES of them prepared ahead, in as many threads as there are CPUs for them."""
         import cv2
 
         cv2.setNumThreads(1)  # each of the threads below has its own face; sharing one costs more time than it saves
-        threads = min(len(usable_cpus()), QUEUED_BATCHES)  # OpenCV and NumPy work outside Python's lock
-        steps, queued = iter(range(self.steps)), deque()
-        with ThreadPoolExecutor(threads) as pool:
-            try:
-                queued.extend(pool.submit(self.__getitem__, step) for step in islice(steps, QUEUED_BATCHES))
-                while queued:
-                    batch = queued.popleft().result()
-                    queued.extend(pool.submit(self.__getitem__, step) for step in islice(steps, 1))
-                    yield batch
-            finally:
-                pool.shutdown(cancel_futures=True)  # where nobody wants the rest
+        pool = ThreadPoolExecutor(
+            min(len(usable_cpus()), QUEUED_BATCHES)
+        )  # OpenCV and NumPy work outside Python's lock
+        try:
+            steps = iter(range(self.steps))
+            queued = deque(pool.submit(self.__getitem__, step) for step in islice(steps, QUEUED_BATCHES))
+            while queued:
+                batch = queued.popleft().result()
+                queued.extend(pool.submit(self.__getitem__, step) for step in islice(steps, 1))
+                yield batch
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # where nobody wants the rest
 
     def as_dataset(self):
-        """Return them as a TensorFlow dataset. Keras's own PyDataset makes two batches in vain and waits 0.1 s in each epoch."""
+        """Return them as a TensorFlow dataset, in which an error of `make` is a tf.errors.OpError.
+
+        PyDataset of Keras 3.15 makes two batches in vain and waits 0.1 s in each epoch.
+        """
         import tensorflow as tf
 
         signature = tf.TensorSpec((None, *self.face_shape), tf.uint8), tf.TensorSpec((None, 1), tf.float32)
-        dataset = tf.data.Dataset.from_generator(self.prepared, output_signature=signature)
+        dataset = tf.data.Dataset.from_generator(self.__iter__, output_signature=signature)
         options = tf.data.Options()
         options.autotune.enabled, options.threading.private_threadpool_size = False, 1  # the threads are those above
         return dataset.apply(tf.data.experimental.assert_cardinality(self.steps)).with_options(options)
 
 
 def aligned_faces(count, face_shape):
-    """Return an empty uint8 array (count, *face_shape) where TensorFlow can take it as it is, without a copy."""
+    """Return an uninitialised uint8 array (count, *face_shape) that lies where TensorFlow takes it without a copy."""
     size_bytes = count * math.prod(face_shape)
     room = np.empty(size_bytes + ALIGNED_BYTES, np.uint8)
     start = -room.ctypes.data % ALIGNED_BYTES

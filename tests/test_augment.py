@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 
@@ -14,9 +15,19 @@ import numpy as np
 import pytest
 
 from common import augment as augmenting
+from common import batches as batching
 from common import degrade
 from common.augment import CHANCES, STEPS, augment
-from common.batches import Part, augmented_batches, epoch_order, load_part, plain_batches, without_fakes
+from common.batches import (
+    QUEUED_BATCHES,
+    Batches,
+    Part,
+    augmented_batches,
+    epoch_order,
+    load_part,
+    plain_batches,
+    without_fakes,
+)
 from common.constants import FAKE, REAL
 from common.model import load_keras
 from common.pixels import read_image, to_square
@@ -422,16 +433,8 @@ def test_batches_do_not_depend_on_the_order_of_threads():
 
 def test_keras_reads_the_batches_in_order_and_in_threads():
     keras, _ = load_keras()
-    threads = set()
-    batches = augmented_batches(PART, 4, 7, 1)
+    batches, seen = augmented_batches(PART, 4, 7, 1), []
     expected = [faces.tobytes() for faces, _ in all_of(batches)]
-    inner, seen = batches.make, []
-
-    def noting(step):
-        threads.add(threading.get_ident())
-        return inner(step)
-
-    batches.make = noting
     inputs = keras.Input((32, 32, 3))
     outputs = keras.layers.Dense(1, activation="sigmoid")(keras.layers.Flatten()(inputs))
     model = keras.Model(inputs, outputs)
@@ -445,7 +448,75 @@ def test_keras_reads_the_batches_in_order_and_in_threads():
     model.train_step = noting_step
     model.fit(batches.as_dataset(), epochs=1, shuffle=False, verbose=0)
     assert seen == expected
-    assert threads and threading.get_ident() not in threads, "the network would wait for each batch"
+
+
+def test_batches_are_prepared_ahead_several_at_once(monkeypatch):
+    monkeypatch.setattr(batching, "usable_cpus", lambda: {0, 1})
+    made, second_began = [], threading.Event()
+
+    def make(step):
+        if step == 1:
+            second_began.set()
+        assert step > 0 or second_began.wait(10), "the network would wait for each batch"
+        made.append(threading.get_ident())
+        return FACES_RGB[:4], LABELS[:4]
+
+    batches = Batches(make, 40, FACES_RGB.shape[1:])
+    assert len(list(batches)) == 40 == len(made)
+    assert threading.get_ident() not in made
+
+
+def test_an_epoch_left_early_makes_no_more_batches():
+    made = []
+
+    def make(step):
+        made.append(step)
+        return FACES_RGB[:4], LABELS[:4]
+
+    before = threading.active_count()
+    batches = iter(Batches(make, 1000, FACES_RGB.shape[1:]))
+    next(batches)
+    batches.close()
+    for _ in range(100):  # threads that were at work end on their own
+        if threading.active_count() == before:
+            break
+        time.sleep(0.05)
+    assert threading.active_count() == before and len(made) <= 1 + QUEUED_BATCHES
+
+
+def test_a_batch_that_fails_stops_the_epoch_where_it_is():
+    def make(step):
+        if step == 2:
+            raise ValueError("a damaged face")
+        return FACES_RGB[:4], LABELS[:4]
+
+    seen = []
+    with pytest.raises(ValueError, match="a damaged face"):
+        seen.extend(Batches(make, 5, FACES_RGB.shape[1:]))
+    batches = iter(Batches(make, 5, FACES_RGB.shape[1:]))
+    assert len([next(batches), next(batches)]) == 2
+
+
+def test_a_dataset_can_be_read_again_and_knows_its_length():
+    batches = augmented_batches(PART, 4, 7, 1)
+    dataset = batches.as_dataset()
+    first, second = ([faces.tobytes() for faces, _ in dataset.as_numpy_iterator()] for _ in range(2))
+    assert first == second == [faces.tobytes() for faces, _ in all_of(batches)]
+    assert len(dataset) == len(batches)
+
+
+def test_tensorflow_takes_the_faces_without_a_copy():
+    batches, addresses = augmented_batches(PART, 4, 7, 1), []
+    make = batches.make
+
+    def noting(step):
+        faces, labels = make(step)
+        addresses.append(faces.ctypes.data)
+        return faces, labels
+
+    batches.make = noting
+    taken = [np.asarray(memoryview(faces)).ctypes.data for faces, _ in list(batches.as_dataset())]
+    assert len(taken) == len(batches) and set(taken) == set(addresses)
 
 
 def test_the_cache_stays_uint8_and_unchanged():

@@ -79,8 +79,8 @@ def test_they_tell_self_blended_faces_of_the_sample_from_real_ones(sample_dir, t
     part = load_part(real_faces(sample_dir, tmp_path), record["input_size"], None)
     pairs = [blended_pairs(part, (seed, 99)) for seed in range(2)]
     labels = np.concatenate([found.labels for found in pairs])
-    batches = [plain_batches(found.faces_rgb, found.labels, 64) for found in pairs]
-    raw = np.concatenate([model.predict(found.as_dataset(), verbose=0)[:, 0] for found in batches])
+    datasets = [plain_batches(found.faces_rgb, found.labels, 64).as_dataset() for found in pairs]
+    raw = np.concatenate([model.predict(dataset, verbose=0)[:, 0] for dataset in datasets])
     scores = calibrate(raw, read_parameters(record, "faces"))
     assert roc_auc(labels, scores) > 0.75
     assert scores[labels == REAL].mean() > 0.5

@@ -69,8 +69,8 @@ def load_pairs(rows, args):
 def score_pairs(model, calibration, draws, step, seed):
     """Return (labels, scores, uint8 RGB faces) of all draws, each face after a degradation."""
     parts = [degraded(part, step, seed + number) for number, part in enumerate(draws)]
-    batches = [plain_batches(part.faces_rgb, part.labels, BATCH) for part in parts]
-    found = [model.predict(part.as_dataset(), verbose=0)[:, 0] for part in batches]
+    datasets = [plain_batches(part.faces_rgb, part.labels, BATCH).as_dataset() for part in parts]
+    found = [model.predict(dataset, verbose=0)[:, 0] for dataset in datasets]
     labels, faces_rgb = (np.concatenate([getattr(part, name) for part in parts]) for name in ("labels", "faces_rgb"))
     return labels, calibrate(np.concatenate(found), calibration), faces_rgb
 
