@@ -10,13 +10,14 @@ Rerun   measures again
 import statistics
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from common.ahead import made_ahead
 from common.batches import Part, augmented_batches, load_part
 from common.cli import add_path, add_seed, make_parser, positive, require, stop, usable_cpus
 from common.dataset import read_split
@@ -38,20 +39,22 @@ def repeated(part, steps):
     return Part(*(np.concatenate([values] * times) for values in part))
 
 
-def input_rate(part, share, seed):
-    """Return the images/s of the batches alone, prepared in as many threads as there are CPUs."""
-    batches = augmented_batches(part, BATCH_SIZE, seed, 1, share)
+def epochs_of(part, share, seed):
+    """Return `made_ahead` of the batches that a training with this share of self-blended pairs has."""
+    return made_ahead(lambda epoch: augmented_batches(part, BATCH_SIZE, seed, epoch, share))
+
+
+def input_rate(batches_of):
+    """Return the images/s of the batches alone, made as a training has them made."""
     started = time.perf_counter()
-    with ThreadPoolExecutor(len(usable_cpus())) as threads:
-        images = sum(len(faces) for faces, _ in threads.map(batches.__getitem__, range(INPUT_STEPS)))
+    images = sum(len(faces) for faces, _ in islice(batches_of(1), INPUT_STEPS))
     return images / (time.perf_counter() - started)
 
 
-def training_rate(model, part, share, seed):
+def training_rate(model, batches_of):
     """Return the images/s of training on them."""
-    batches = augmented_batches(part, BATCH_SIZE, seed, 1, share)
     started = time.perf_counter()
-    model.fit(batches.as_dataset(), steps_per_epoch=TRAINING_STEPS, epochs=1, shuffle=False, verbose=0)
+    model.fit(batches_of(1).as_dataset(), steps_per_epoch=TRAINING_STEPS, epochs=1, shuffle=False, verbose=0)
     return TRAINING_STEPS * BATCH_SIZE / (time.perf_counter() - started)
 
 
@@ -74,12 +77,14 @@ def main(argv=None):
     part = repeated(part, max(INPUT_STEPS, TRAINING_STEPS))
     model = build_model("B0", INPUT_SIZE, for_training=True)
     compile_for(model, "everything", LEARNING_RATE, TRAINING_STEPS)
-    training_rate(model, part, 0.0, args.seed)  # traces the network once
+    with epochs_of(part, 0.0, args.seed) as batches_of:
+        training_rate(model, batches_of)  # traces the network once
     rates = {}
     for number in range(args.repetitions):
         for name, share in sorted(SHARES.items(), reverse=number % 2 == 0):
-            rates.setdefault(("input alone", name), []).append(input_rate(part, share, number))
-            rates.setdefault(("training", name), []).append(training_rate(model, part, share, number))
+            with epochs_of(part, share, number) as batches_of:
+                rates.setdefault(("input alone", name), []).append(input_rate(batches_of))
+                rates.setdefault(("training", name), []).append(training_rate(model, batches_of))
     print(f"images/s of {INPUT_SIZE} px on {len(usable_cpus())} CPUs: median (lowest to highest) of {args.repetitions}")
     for (what, name), found in rates.items():
         print(f"{what:12} {name:16} {statistics.median(found):7.0f} ({min(found):.0f} to {max(found):.0f})")

@@ -6,8 +6,7 @@ Rerun   measures again
 
     python benchmarks/training_input.py --data-dir demo
 
-All decode, resize and augment the same files in as many threads as there are CPUs (OpenCV itself takes one) and hand batches of
-32 to the `fit` of a network that looks at one pixel. The first epoch is from disk. Later ones are from memory
+All decode, resize and augment the same files on all CPUs (OpenCV itself takes one thread) and hand batches of 32 to the `fit` of a network that looks at one pixel. The first epoch is from disk. Later ones are from memory
 for this project and for Keras with `cache()`, which keeps uint8 faces; Keras as it comes decodes again. One process each, imports
 apart. Images per CPU second say what the input takes away from a network that trains on the same CPUs; a busy machine disturbs
 them less.
@@ -15,13 +14,17 @@ them less.
 
 import argparse
 import json
+import multiprocessing
+import os
 import statistics
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 from measure import in_turns, machine, markdown_table, median_and_spread
 
+from common.ahead import made_ahead
 from common.augment import augment
 from common.batches import Part, augmented_batches, load_part
 from common.cli import add_path, add_seed, make_parser, positive, quiet_libraries, require, say, stop
@@ -45,8 +48,9 @@ TIMES_KERAS, LARGEST_LOSS = 3, 0.05  # what this project promises
 def project_epochs(split_dir, input_size, seed):
     """Yield the dataset of one epoch after the other, as 03 makes them."""
     part = load_part(read_split(split_dir)["train"], input_size, None)
-    for epoch in range(1, EPOCHS + 1):
-        yield augmented_batches(part, BATCH_SIZE, seed, epoch).as_dataset()
+    with made_ahead(lambda epoch: augmented_batches(part, BATCH_SIZE, seed, epoch)) as batches_of:
+        for epoch in range(1, EPOCHS + 1):
+            yield batches_of(epoch).as_dataset()
 
 
 def keras_epochs(split_dir, input_size, seed, cached=False):
@@ -93,6 +97,15 @@ def idle_model(input_size):
     return model
 
 
+def cpu_seconds():
+    """Return the CPU time of this process and of those that it has running, seconds."""
+    used_s = time.process_time()
+    for child in multiprocessing.active_children():
+        fields = Path(f"/proc/{child.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        used_s += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # proc(5): utime, stime
+    return used_s
+
+
 def contend(name, split_dir, input_size, seed):
     """Print the images/s of one contender's first epoch and of the later ones as JSON, and those per second of CPU time."""
     import cv2
@@ -100,17 +113,17 @@ def contend(name, split_dir, input_size, seed):
     cv2.setNumThreads(1)
     model = idle_model(input_size)
     model.fit(np.zeros((2, input_size, input_size, 3), np.uint8), np.zeros((2, 1)), verbose=0)  # traces it
-    epochs, images, seconds, cpu_seconds = CONTENDERS[name](split_dir, input_size, seed), [], [], []
+    epochs, images, seconds, cpu_s = CONTENDERS[name](split_dir, input_size, seed), [], [], []
     for _ in range(EPOCHS):
-        started, cpu_started = time.perf_counter(), time.process_time()
+        started, cpu_started = time.perf_counter(), cpu_seconds()
         batches = next(epochs)
         model.fit(batches, shuffle=False, verbose=0)
         seconds.append(time.perf_counter() - started)
-        cpu_seconds.append(time.process_time() - cpu_started)
+        cpu_s.append(cpu_seconds() - cpu_started)
         images.append(len(batches) * BATCH_SIZE)
     later = sum(images[1:])
     rates = {"first_epoch": images[0] / seconds[0], "later_epochs": later / sum(seconds[1:])}
-    print(json.dumps({**rates, "later_epochs_cpu": later / sum(cpu_seconds[1:])}))
+    print(json.dumps({**rates, "later_epochs_cpu": later / sum(cpu_s[1:])}))
     return 0
 
 
@@ -137,14 +150,14 @@ def measure_waiting(split_dir, seed, repetitions):
     times = {AUGMENTED: [], CONSTANT: []}
     for batches in (warm_up, constant):
         model.fit(batches, steps_per_epoch=2, verbose=0)  # traces it
-    for number in range(repetitions):
-        augmented = augmented_batches(part, BATCH_SIZE, seed, number).as_dataset()
-        inputs = {AUGMENTED: augmented, CONSTANT: constant}
-        for name, batches in sorted(inputs.items(), reverse=number % 2 == 1):
-            started, cpu_started = time.perf_counter(), time.process_time()
-            model.fit(batches, shuffle=False, verbose=0)
-            times[name].append((time.perf_counter() - started, time.process_time() - cpu_started))
-            say(f"training, round {number + 1} of {repetitions}: {name}: {times[name][-1][0]:.1f} s for {steps} steps")
+    with made_ahead(lambda epoch: augmented_batches(part, BATCH_SIZE, seed, epoch)) as batches_of:
+        for number in range(1, repetitions + 1):
+            inputs = {AUGMENTED: batches_of(number).as_dataset(), CONSTANT: constant}
+            for name, batches in sorted(inputs.items(), reverse=number % 2 == 0):
+                started, cpu_started = time.perf_counter(), cpu_seconds()
+                model.fit(batches, shuffle=False, verbose=0)
+                times[name].append((time.perf_counter() - started, cpu_seconds() - cpu_started))
+                say(f"training, round {number} of {repetitions}: {name}: {times[name][-1][0]:.1f} s for {steps} steps")
     return times, steps
 
 

@@ -101,8 +101,8 @@ STEPS = {
 
 def augment(face_rgb, rng):
     """Return a changed copy of a uint8 RGB face (h, w, 3): each step happens with its chance, in the order of STEPS."""
-    face_rgb = face_rgb.copy()
+    changed = face_rgb
     for name, step in STEPS.items():
         if rng.random() < CHANCES[name]:
-            face_rgb = step(face_rgb, rng)
-    return face_rgb
+            changed = step(changed, rng)
+    return face_rgb.copy() if changed is face_rgb else changed

@@ -1,23 +1,15 @@
 """Cached faces in batches, as the network gets them during training: half real and half fake, changed each time."""
 
 import json
-import math
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 
 from common.augment import augment
-from common.cli import usable_cpus
 from common.constants import FAKE, REAL
 from common.pixels import load_faces, new_faces
 from common.records import InputError
 from common.selfblend import reshape_face, self_blend
-
-QUEUED_BATCHES = 8  # prepared ahead, so that the network never waits
-ALIGNED_BYTES = 64  # EIGEN_MAX_ALIGN_BYTES of TensorFlow's wheels, which copy what is aligned to less
 
 
 class Part(NamedTuple):
@@ -32,7 +24,7 @@ class Batches:
     """Batches of uint8 faces (n, size, size, 3) and float32 labels (n, 1), each made when it is asked for."""
 
     def __init__(self, make, steps, face_shape):
-        """`make` returns (faces, labels (n,)) of a step, always the same, in any thread; `face_shape` is that of one face."""
+        """`make` returns (faces, labels (n,)) of a step, always the same; `face_shape` is that of one face."""
         self.make, self.steps, self.face_shape = make, steps, face_shape
 
     def __len__(self):
@@ -43,22 +35,7 @@ class Batches:
         return faces_rgb, labels.astype(np.float32)[:, None]
 
     def __iter__(self):
-        """Yield them in order, QUEUED_BATCHES of them prepared ahead, in as many threads as there are CPUs for them."""
-        import cv2
-
-        cv2.setNumThreads(1)  # each of the threads below has its own face; sharing one costs more time than it saves
-        pool = ThreadPoolExecutor(
-            min(len(usable_cpus()), QUEUED_BATCHES)
-        )  # OpenCV and NumPy work outside Python's lock
-        try:
-            steps = iter(range(self.steps))
-            queued = deque(pool.submit(self.__getitem__, step) for step in islice(steps, QUEUED_BATCHES))
-            while queued:
-                batch = queued.popleft().result()
-                queued.extend(pool.submit(self.__getitem__, step) for step in islice(steps, 1))
-                yield batch
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)  # where nobody wants the rest
+        return (self[step] for step in range(self.steps))
 
     def as_dataset(self):
         """Return them as a TensorFlow dataset, in which an error of `make` is a tf.errors.OpError.
@@ -70,16 +47,8 @@ class Batches:
         signature = tf.TensorSpec((None, *self.face_shape), tf.uint8), tf.TensorSpec((None, 1), tf.float32)
         dataset = tf.data.Dataset.from_generator(self.__iter__, output_signature=signature)
         options = tf.data.Options()
-        options.autotune.enabled, options.threading.private_threadpool_size = False, 1  # the threads are those above
-        return dataset.apply(tf.data.experimental.assert_cardinality(self.steps)).with_options(options)
-
-
-def aligned_faces(count, face_shape):
-    """Return an uninitialised uint8 array (count, *face_shape) that lies where TensorFlow takes it without a copy."""
-    size_bytes = count * math.prod(face_shape)
-    room = np.empty(size_bytes + ALIGNED_BYTES, np.uint8)
-    start = -room.ctypes.data % ALIGNED_BYTES
-    return room[start : start + size_bytes].reshape(count, *face_shape)
+        options.autotune.enabled, options.threading.private_threadpool_size = False, 1  # there is nothing else to do
+        return dataset.apply(tf.data.experimental.assert_cardinality(self.steps)).prefetch(1).with_options(options)
 
 
 def load_part(rows, input_size, scratch_dir):
@@ -144,7 +113,7 @@ def augmented_batches(part, batch_size, seed, epoch, self_blend_share=0.0, alter
         return augment(face_rgb, rng)
 
     def batch(step):
-        faces_rgb = aligned_faces(batch_size, part.faces_rgb.shape[1:])
+        faces_rgb = np.empty((batch_size, *part.faces_rgb.shape[1:]), np.uint8)
         for i, place in enumerate(places):
             faces_rgb[i] = face((step - place // half) % steps, place)
         return faces_rgb, np.repeat((REAL, FAKE), half)[places]

@@ -21,13 +21,17 @@ PR_SET_PDEATHSIG = 1  # Linux prctl(2): signal to get when the parent dies
 setup_failure = None  # in a worker process: why it cannot work
 
 
-def _start_worker(initializer, initargs):
-    """End with the main process (a killed run must not leave workers that go on), then set up the worker."""
-    global setup_failure
+def end_with_parent():
+    """Have this worker process end with its parent: a killed run must not leave workers that go on."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != multiprocessing.parent_process().pid:
             os._exit(1)  # it was killed before the line above
+
+
+def _start_worker(initializer, initargs):
+    global setup_failure
+    end_with_parent()
     try:
         if initializer:
             initializer(*initargs)

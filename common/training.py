@@ -7,6 +7,7 @@ import zipfile
 
 import numpy as np
 
+from common.ahead import made_ahead
 from common.batches import augmented_batches, epoch_order, plain_batches
 from common.cli import say
 from common.model import DOWNLOADS, backbone_of, build_model, load_arrays, load_keras
@@ -139,28 +140,33 @@ def train(model, train_part, val_part, record, state, state_path, stage):
     validation = plain_batches(val_part.faces_rgb, val_part.labels, VALIDATION_BATCH).as_dataset()
     left = (len(phases) - len(history)) * steps
     ticks = progress(range(left), left, stage, "steps")
-    for number, phase in list(enumerate(phases, start=1))[len(history) :]:
-        waited = len(history) - best_of(history)["epoch"] if history else 0
-        if asked["keep"] == "best" and waited >= asked["patience"]:
-            say(f"{stage}: stopped early: no better validation accuracy for {asked['patience']} epochs")
-            break
-        if phase != compiled:
-            rate = head_rate if phase == "head" else record["learning_rate"]
-            compile_for(model, phase, rate, steps * phases.count(phase))
-            goes_on = state and compiled is None and history[-1]["phase"] == phase
-            if goes_on and len(state["optimizer"]) == len(model.optimizer.variables):  # differs on another device
-                assign(model.optimizer.variables, state["optimizer"])
-            compiled = phase
-        batches = augmented_batches(train_part, batch_size, asked["seed"], number, asked["self_blend"], alternate)
-        epoch = run_epoch(model, number, phase, batches.as_dataset(), validation, lambda step, logs: next(ticks, None))
-        if asked["keep"] == "last" or is_better(epoch, best_of(history)):
-            kept = [np.asarray(value) for value in model.get_weights()]
-        history.append(epoch)
-        save_state(state_path, model, kept, record)
-        say(
-            f"{stage}: epoch {number} of at most {len(phases)} ({phase}): "
-            f"loss {epoch['loss']:.3f}, accuracy {epoch['accuracy']:.3f}, "
-            f"validation loss {epoch['val_loss']:.3f}, accuracy {epoch['val_accuracy']:.3f}, {epoch['seconds']:.0f} s"
-        )
+
+    def batches_of(number):
+        return augmented_batches(train_part, batch_size, asked["seed"], number, asked["self_blend"], alternate)
+
+    with made_ahead(batches_of) as ahead_of:
+        for number, phase in list(enumerate(phases, start=1))[len(history) :]:
+            waited = len(history) - best_of(history)["epoch"] if history else 0
+            if asked["keep"] == "best" and waited >= asked["patience"]:
+                say(f"{stage}: stopped early: no better validation accuracy for {asked['patience']} epochs")
+                break
+            if phase != compiled:
+                rate = head_rate if phase == "head" else record["learning_rate"]
+                compile_for(model, phase, rate, steps * phases.count(phase))
+                goes_on = state and compiled is None and history[-1]["phase"] == phase
+                if goes_on and len(state["optimizer"]) == len(model.optimizer.variables):  # differs on another device
+                    assign(model.optimizer.variables, state["optimizer"])
+                compiled = phase
+            batches = ahead_of(number).as_dataset()
+            epoch = run_epoch(model, number, phase, batches, validation, lambda step, logs: next(ticks, None))
+            if asked["keep"] == "last" or is_better(epoch, best_of(history)):
+                kept = [np.asarray(value) for value in model.get_weights()]
+            history.append(epoch)
+            save_state(state_path, model, kept, record)
+            say(
+                f"{stage}: epoch {number} of at most {len(phases)} ({phase}): "
+                f"loss {epoch['loss']:.3f}, accuracy {epoch['accuracy']:.3f}, "
+                f"validation loss {epoch['val_loss']:.3f}, accuracy {epoch['val_accuracy']:.3f}, {epoch['seconds']:.0f} s"
+            )
     ticks.close()
     return history, kept

@@ -1,0 +1,109 @@
+"""Batches made ahead of a training, in other processes: a network never waits for its input."""
+
+import math
+import mmap
+import multiprocessing
+import os
+import signal
+import sys
+from collections import deque
+from concurrent.futures import ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from functools import lru_cache
+from itertools import islice
+from types import SimpleNamespace
+
+import numpy as np
+
+from common.batches import Batches
+from common.cli import usable_cpus
+from common.records import OutputError
+from common.runner import end_with_parent
+
+QUEUED_BATCHES = 8
+ALIGNED_BYTES = 64  # EIGEN_MAX_ALIGN_BYTES of TensorFlow's wheels, which copy what is aligned to less
+
+working = SimpleNamespace()  # of a process that makes batches: `batches_of` and `places`
+
+
+@contextmanager
+def made_ahead(batches_of):
+    """Give a function like `batches_of`, which returns the Batches of an epoch from its number, all batches of one size.
+
+    Its Batches are made ahead in as many processes as there are CPUs for them, and are read one epoch after the other. Threads
+    would spend a fifth of their time on waiting for Python's lock. The processes are forks: they have the faces without a copy,
+    and never touch TensorFlow, which would not survive that. Only Linux forks safely; elsewhere batches are made one by one.
+
+    Raises OutputError if one of the processes was killed.
+    """
+    if sys.platform != "linux":
+        yield batches_of
+        return
+    import cv2
+
+    cv2.setNumThreads(1)  # one process for each CPU is enough; OpenCV's threads would not survive the fork either
+    batch_shape = batches_of(1)[0][0].shape
+    shared_memory = mmap.mmap(-1, QUEUED_BATCHES * math.prod(batch_shape))
+    places = np.frombuffer(shared_memory, np.uint8).reshape(QUEUED_BATCHES, *batch_shape)
+    context, workers = multiprocessing.get_context("fork"), min(len(usable_cpus()), QUEUED_BATCHES)
+    with ProcessPoolExecutor(workers, context, begin_to_work, (batches_of, places)) as pool:
+        pool.submit(os.getpid)  # starts them before the training fills the memory that they share
+        try:
+            yield lambda number: BatchesAhead(batches_of(number), number, pool, places)
+        except Exception as error:
+            try:
+                pool.submit(os.getpid)
+            except BrokenProcessPool:
+                raise OutputError(
+                    "a process that makes the batches of a training was killed; is there enough memory?"
+                ) from error
+            raise
+
+
+class BatchesAhead(Batches):
+    """The Batches of epoch `number`, as `made_ahead` gives them."""
+
+    def __init__(self, batches, number, pool, places):
+        super().__init__(batches.make, batches.steps, batches.face_shape)
+        self.number, self.pool, self.places = number, pool, places
+
+    def __iter__(self):
+        steps, queued = iter(range(self.steps)), deque()
+
+        def make_next(place):
+            queued.extend((place, self.pool.submit(make_in_place, self.number, step, place)) for step in islice(steps, 1))
+
+        try:
+            for place in range(len(self.places)):
+                make_next(place)
+            while queued:
+                place, made = queued.popleft()
+                labels = made.result()
+                faces_rgb = aligned_faces(self.places.shape[1:])
+                faces_rgb[:] = self.places[place]
+                make_next(place)
+                yield faces_rgb, labels
+        finally:  # nobody wants the rest: when it is over, the next epoch may have the places
+            wait([made for _, made in queued if not made.cancel()])
+
+
+def begin_to_work(batches_of, places):
+    """Prepare a process that makes batches."""
+    end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and ends this
+    working.batches_of, working.places = lru_cache(1)(batches_of), places
+
+
+def make_in_place(number, step, place):
+    """Put the faces of a batch where the parent finds them; returns its labels."""
+    working.places[place], labels = working.batches_of(number)[step]
+    return labels
+
+
+def aligned_faces(shape):
+    """Return an uninitialised uint8 array that lies where TensorFlow takes it without a copy."""
+    size_bytes = math.prod(shape)
+    room = np.empty(size_bytes + ALIGNED_BYTES, np.uint8)
+    start = -room.ctypes.data % ALIGNED_BYTES
+    return room[start : start + size_bytes].reshape(shape)
