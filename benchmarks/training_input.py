@@ -6,10 +6,10 @@ Rerun   measures again
 
     python benchmarks/training_input.py --data-dir demo
 
-All decode, resize and augment the same files on all CPUs (OpenCV itself takes one thread) and hand batches of 32 to the `fit` of a network that looks at one pixel. The first epoch is from disk. Later ones are from memory
-for this project and for Keras with `cache()`, which keeps uint8 faces; Keras as it comes decodes again. One process each, imports
-apart. Images per CPU second say what the input takes away from a network that trains on the same CPUs; a busy machine disturbs
-them less.
+All decode, resize and augment the same files on all CPUs (OpenCV itself in one thread) and hand batches of 32 to the `fit` of a
+network that looks at one pixel. The first epoch is from disk. Later ones are from memory for this project and for Keras with
+`cache()`, which keeps uint8 faces; Keras as it comes decodes again. One run each, imports apart. Images per CPU second say what
+the input takes away from a network that trains on the same CPUs; a busy machine disturbs them less.
 """
 
 import argparse

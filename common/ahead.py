@@ -72,7 +72,9 @@ class BatchesAhead(Batches):
         steps, queued = iter(range(self.steps)), deque()
 
         def make_next(place):
-            queued.extend((place, self.pool.submit(make_in_place, self.number, step, place)) for step in islice(steps, 1))
+            queued.extend(
+                (place, self.pool.submit(make_in_place, self.number, step, place)) for step in islice(steps, 1)
+            )
 
         try:
             for place in range(len(self.places)):

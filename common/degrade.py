@@ -37,7 +37,9 @@ def random_normal(shape, sigma, rng):
     import cv2
 
     numbers = math.prod(shape)
-    random_bytes = rng.integers(1 << 32, size=-(-numbers // 4), dtype=np.uint32).view(np.uint8)[:numbers]  # as rng.bytes
+    random_bytes = rng.integers(1 << 32, size=-(-numbers // 4), dtype=np.uint32).view(np.uint8)[
+        :numbers
+    ]  # as rng.bytes
     return cv2.LUT(random_bytes.reshape(shape), np.float32(sigma) * NORMAL_VALUES)
 
 

@@ -531,24 +531,25 @@ def test_a_killed_process_is_an_error_in_words():
     def make(step):
         os.kill(os.getpid(), signal.SIGKILL)
 
-    with pytest.raises(OutputError, match="was killed; is there enough memory"):
-        with made_ahead(made_by(make, 5)) as batches_of:
-            list(batches_of(1).as_dataset())
+    with (
+        pytest.raises(OutputError, match="was killed; is there enough memory"),
+        made_ahead(made_by(make, 5)) as batches_of,
+    ):
+        list(batches_of(1).as_dataset())
 
 
 def test_an_error_of_the_training_stays_itself_and_the_processes_end():
-    with pytest.raises(KeyError, match="loss"):
-        with made_ahead(batches_of_part) as batches_of:
-            next(iter(batches_of(1)))
-            processes = multiprocessing.active_children()
-            assert processes
-            raise KeyError("loss")
+    with pytest.raises(KeyError, match="loss"), made_ahead(batches_of_part) as batches_of:
+        next(iter(batches_of(1)))
+        processes = multiprocessing.active_children()
+        assert processes
+        raise KeyError("loss")
     assert not any(process.is_alive() for process in processes)
 
 
 def test_the_processes_end_with_a_killed_training():
     code = (
-        "import multiprocessing, os, signal; from common.ahead import made_ahead; from tests.test_augment import batches_of_part\n"
+        "import multiprocessing, os, signal; from tests.test_augment import batches_of_part, made_ahead\n"
         "with made_ahead(batches_of_part) as batches_of:\n"
         "    next(iter(batches_of(1)))\n"
         "    print(*(process.pid for process in multiprocessing.active_children()), flush=True)\n"
