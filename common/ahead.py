@@ -72,9 +72,8 @@ class BatchesAhead(Batches):
         steps, queued = iter(range(self.steps)), deque()
 
         def make_next(place):
-            queued.extend(
-                (place, self.pool.submit(make_in_place, self.number, step, place)) for step in islice(steps, 1)
-            )
+            for step in islice(steps, 1):
+                queued.append((place, self.pool.submit(make_in_place, self.number, step, place)))
 
         try:
             for place in range(len(self.places)):

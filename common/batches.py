@@ -102,7 +102,7 @@ def augmented_batches(part, batch_size, seed, epoch, self_blend_share=0.0, alter
 
     def face(step, place):
         """Return the face of a place in the order, augmented; the reals are in the first half. A pair is blended once for each
-        of its halves: batches are made in any order, in threads that share nothing."""
+        of its halves: batches are made in any order, in processes that share nothing."""
         is_fake, column = divmod(place, half)
         pair = paired[step, column]
         place = column if pair else place

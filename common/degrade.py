@@ -36,11 +36,9 @@ def random_normal(shape, sigma, rng):
     """Return normally distributed float32 numbers of standard deviation `sigma`, none beyond three of them."""
     import cv2
 
-    numbers = math.prod(shape)
-    random_bytes = rng.integers(1 << 32, size=-(-numbers // 4), dtype=np.uint32).view(np.uint8)[
-        :numbers
-    ]  # as rng.bytes
-    return cv2.LUT(random_bytes.reshape(shape), np.float32(sigma) * NORMAL_VALUES)
+    count = math.prod(shape)
+    words = rng.integers(1 << 32, size=-(-count // 4), dtype=np.uint32)  # the bytes of rng.bytes in half the time
+    return cv2.LUT(words.view(np.uint8)[:count].reshape(shape), np.float32(sigma) * NORMAL_VALUES)
 
 
 def add_noise(face_rgb, sigma, rng):

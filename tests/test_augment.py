@@ -629,7 +629,7 @@ def test_plain_batches_are_all_faces_in_order_unchanged():
 
 def test_importing_does_not_load_the_large_libraries():
     code = "import sys, common.augment, common.pixels, common.batches, common.model, common.training; "
-    code += "import common.calibration, common.selfblend, common.network; "
+    code += "import common.ahead, common.calibration, common.selfblend, common.network; "
     code += "sys.exit(not {'tensorflow', 'keras', 'onnx', 'onnxruntime', 'h5py', 'cv2', 'av', 'sklearn'}.isdisjoint(sys.modules))"
     root = importlib.import_module("common.paths").REPOSITORY_DIR
     assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
