@@ -10,6 +10,7 @@ Rerun   measures again
 import statistics
 import sys
 import time
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 
@@ -39,23 +40,37 @@ def repeated(part, steps):
     return Part(*(np.concatenate([values] * times) for values in part))
 
 
-def epochs_of(part, share, seed):
-    """Return `made_ahead` of the batches that a training with this share of self-blended pairs has."""
-    return made_ahead(lambda epoch: augmented_batches(part, BATCH_SIZE, seed, epoch, share))
-
-
-def input_rate(batches_of):
+def input_rate(batches):
     """Return the images/s of the batches alone, made as a training has them made."""
     started = time.perf_counter()
-    images = sum(len(faces) for faces, _ in islice(batches_of(1), INPUT_STEPS))
+    images = sum(len(faces) for faces, _ in islice(batches, INPUT_STEPS))
     return images / (time.perf_counter() - started)
 
 
-def training_rate(model, batches_of):
+def training_rate(model, batches):
     """Return the images/s of training on them."""
     started = time.perf_counter()
-    model.fit(batches_of(1).as_dataset(), steps_per_epoch=TRAINING_STEPS, epochs=1, shuffle=False, verbose=0)
+    model.fit(batches.as_dataset(), steps_per_epoch=TRAINING_STEPS, epochs=1, shuffle=False, verbose=0)
     return TRAINING_STEPS * BATCH_SIZE / (time.perf_counter() - started)
+
+
+def measure(part, seed, repetitions):
+    """Return {(what, name): images/s of each round}, one round after the other, every second in the opposite order."""
+
+    def epochs(share):
+        return made_ahead(lambda epoch: augmented_batches(part, BATCH_SIZE, seed, epoch, share))
+
+    rates = {}
+    with ExitStack() as stack:  # as 03 does, before there is a network
+        batches_of = {name: stack.enter_context(epochs(share)) for name, share in SHARES.items()}
+        model = build_model("B0", INPUT_SIZE, for_training=True)
+        compile_for(model, "everything", LEARNING_RATE, TRAINING_STEPS)
+        training_rate(model, augmented_batches(part, BATCH_SIZE, seed, 1))  # traces the network once
+        for number in range(1, repetitions + 1):
+            for name in sorted(SHARES, reverse=number % 2 == 0):
+                rates.setdefault(("input alone", name), []).append(input_rate(batches_of[name](number)))
+                rates.setdefault(("training", name), []).append(training_rate(model, batches_of[name](number)))
+    return rates
 
 
 def build_parser():
@@ -75,16 +90,7 @@ def main(argv=None):
     except InputError as error:
         stop(str(error))
     part = repeated(part, max(INPUT_STEPS, TRAINING_STEPS))
-    model = build_model("B0", INPUT_SIZE, for_training=True)
-    compile_for(model, "everything", LEARNING_RATE, TRAINING_STEPS)
-    with epochs_of(part, 0.0, args.seed) as batches_of:
-        training_rate(model, batches_of)  # traces the network once
-    rates = {}
-    for number in range(args.repetitions):
-        for name, share in sorted(SHARES.items(), reverse=number % 2 == 0):
-            with epochs_of(part, share, number) as batches_of:
-                rates.setdefault(("input alone", name), []).append(input_rate(batches_of))
-                rates.setdefault(("training", name), []).append(training_rate(model, batches_of))
+    rates = measure(part, args.seed, args.repetitions)
     print(f"images/s of {INPUT_SIZE} px on {len(usable_cpus())} CPUs: median (lowest to highest) of {args.repetitions}")
     for (what, name), found in rates.items():
         print(f"{what:12} {name:16} {statistics.median(found):7.0f} ({min(found):.0f} to {max(found):.0f})")

@@ -148,9 +148,9 @@ def measure_waiting(split_dir, seed, repetitions):
     model = build_model("B0", INPUT_SIZES[0], for_training=True)
     compile_for(model, "everything", LEARNING_RATE, steps * repetitions)
     times = {AUGMENTED: [], CONSTANT: []}
-    for batches in (warm_up, constant):
-        model.fit(batches, steps_per_epoch=2, verbose=0)  # traces it
     with made_ahead(lambda epoch: augmented_batches(part, BATCH_SIZE, seed, epoch)) as batches_of:
+        for batches in (warm_up, constant):
+            model.fit(batches, steps_per_epoch=2, verbose=0)  # traces it
         for number in range(1, repetitions + 1):
             inputs = {AUGMENTED: batches_of(number).as_dataset(), CONSTANT: constant}
             for name, batches in sorted(inputs.items(), reverse=number % 2 == 0):

@@ -1,5 +1,6 @@
-"""Batches made ahead of a training, in other processes: a network never waits for its input."""
+"""Batches made ahead of a training, in other processes, so that a network does not wait for its input."""
 
+import gc
 import math
 import mmap
 import multiprocessing
@@ -21,7 +22,8 @@ from common.cli import usable_cpus
 from common.records import OutputError
 from common.runner import end_with_parent
 
-QUEUED_BATCHES = 8
+QUEUED_BATCHES = 8  # prepared ahead: enough to outlast a slow one
+READERS = 2  # of epochs at once: Keras may open one before it has let go of the last
 ALIGNED_BYTES = 64  # EIGEN_MAX_ALIGN_BYTES of TensorFlow's wheels, which copy what is aligned to less
 
 working = SimpleNamespace()  # of a process that makes batches: `batches_of` and `places`
@@ -31,11 +33,11 @@ working = SimpleNamespace()  # of a process that makes batches: `batches_of` and
 def made_ahead(batches_of):
     """Give a function like `batches_of`, which returns the Batches of an epoch from its number, all batches of one size.
 
-    Its Batches are made ahead in as many processes as there are CPUs for them, and are read one epoch after the other. Threads
-    would spend a fifth of their time on waiting for Python's lock. The processes are forks: they have the faces without a copy,
-    and never touch TensorFlow, which would not survive that. Only Linux forks safely; elsewhere batches are made one by one.
+    Its Batches are made ahead in as many processes as there are CPUs for them: threads would spend a fifth of their time on
+    waiting for Python's lock. The processes are forks: they have the faces without a copy, and never touch TensorFlow, which
+    would not survive that. Only Linux forks safely; elsewhere batches are made one by one, beside the training.
 
-    Raises OutputError if one of the processes was killed.
+    Raises OutputError if a process cannot be started or was killed.
     """
     if sys.platform != "linux":
         yield batches_of
@@ -44,13 +46,14 @@ def made_ahead(batches_of):
 
     cv2.setNumThreads(1)  # one process for each CPU is enough; OpenCV's threads would not survive the fork either
     batch_shape = batches_of(1)[0][0].shape
-    shared_memory = mmap.mmap(-1, QUEUED_BATCHES * math.prod(batch_shape))
-    places = np.frombuffer(shared_memory, np.uint8).reshape(QUEUED_BATCHES, *batch_shape)
+    shared_memory = mmap.mmap(-1, READERS * QUEUED_BATCHES * math.prod(batch_shape))
+    places = np.frombuffer(shared_memory, np.uint8).reshape(-1, *batch_shape)
     context, workers = multiprocessing.get_context("fork"), min(len(usable_cpus()), QUEUED_BATCHES)
     with ProcessPoolExecutor(workers, context, begin_to_work, (batches_of, places)) as pool:
-        pool.submit(os.getpid)  # starts them before the training fills the memory that they share
+        start(pool)
+        free = deque(range(len(places)))
         try:
-            yield lambda number: BatchesAhead(batches_of(number), number, pool, places)
+            yield lambda number: BatchesAhead(batches_of(number), number, pool, places, free)
         except Exception as error:
             try:
                 pool.submit(os.getpid)
@@ -61,14 +64,30 @@ def made_ahead(batches_of):
             raise
 
 
-class BatchesAhead(Batches):
-    """The Batches of epoch `number`, as `made_ahead` gives them."""
+def start(pool):
+    """Fork the processes of a pool, now: before a training fills the memory that they share. Raises OutputError."""
+    gc.freeze()  # what this process has thrown away, they must not clear up: it may be TensorFlow's
+    signals = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # theirs, for good: Ctrl-C is for this process
+    try:
+        pool.submit(os.getpid)
+    except OSError as error:
+        raise OutputError(f"cannot start a process that makes the batches of a training: {error}") from error
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, signals)
+        gc.unfreeze()
 
-    def __init__(self, batches, number, pool, places):
+
+class BatchesAhead(Batches):
+    """The Batches of epoch `number`, as `made_ahead` gives them; `free` are the numbers of the places that are not in use."""
+
+    def __init__(self, batches, number, pool, places, free):
         super().__init__(batches.make, batches.steps, batches.face_shape)
-        self.number, self.pool, self.places = number, pool, places
+        self.number, self.pool, self.places, self.free = number, pool, places, free
 
     def __iter__(self):
+        if len(self.free) < QUEUED_BATCHES:
+            raise RuntimeError(f"more than {READERS} epochs are being read at once")
+        mine = [self.free.popleft() for _ in range(QUEUED_BATCHES)]
         steps, queued = iter(range(self.steps)), deque()
 
         def make_next(place):
@@ -76,7 +95,7 @@ class BatchesAhead(Batches):
                 queued.append((place, self.pool.submit(make_in_place, self.number, step, place)))
 
         try:
-            for place in range(len(self.places)):
+            for place in mine:
                 make_next(place)
             while queued:
                 place, made = queued.popleft()
@@ -85,14 +104,14 @@ class BatchesAhead(Batches):
                 faces_rgb[:] = self.places[place]
                 make_next(place)
                 yield faces_rgb, labels
-        finally:  # nobody wants the rest: when it is over, the next epoch may have the places
-            wait([made for _, made in queued if not made.cancel()])
+        finally:
+            wait([made for _, made in queued])  # where nobody wants the rest, too: it is on its way into the places
+            self.free.extend(mine)
 
 
 def begin_to_work(batches_of, places):
     """Prepare a process that makes batches."""
     end_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and ends this
     working.batches_of, working.places = lru_cache(1)(batches_of), places
 
 

@@ -47,7 +47,10 @@ class Batches:
         signature = tf.TensorSpec((None, *self.face_shape), tf.uint8), tf.TensorSpec((None, 1), tf.float32)
         dataset = tf.data.Dataset.from_generator(self.__iter__, output_signature=signature)
         options = tf.data.Options()
-        options.autotune.enabled, options.threading.private_threadpool_size = False, 1  # there is nothing else to do
+        options.autotune.enabled, options.threading.private_threadpool_size = (
+            False,
+            1,
+        )  # all the work is the generator's
         return dataset.apply(tf.data.experimental.assert_cardinality(self.steps)).prefetch(1).with_options(options)
 
 
@@ -102,7 +105,7 @@ def augmented_batches(part, batch_size, seed, epoch, self_blend_share=0.0, alter
 
     def face(step, place):
         """Return the face of a place in the order, augmented; the reals are in the first half. A pair is blended once for each
-        of its halves: batches are made in any order, in processes that share nothing."""
+        of its halves: batches are made in any order, in several processes."""
         is_fake, column = divmod(place, half)
         pair = paired[step, column]
         place = column if pair else place

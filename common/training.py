@@ -144,7 +144,7 @@ def train(model, train_part, val_part, record, state, state_path, stage):
     def batches_of(number):
         return augmented_batches(train_part, batch_size, asked["seed"], number, asked["self_blend"], alternate)
 
-    with made_ahead(batches_of) as ahead_of:
+    with made_ahead(batches_of) as batches_ahead_of:
         for number, phase in list(enumerate(phases, start=1))[len(history) :]:
             waited = len(history) - best_of(history)["epoch"] if history else 0
             if asked["keep"] == "best" and waited >= asked["patience"]:
@@ -157,7 +157,7 @@ def train(model, train_part, val_part, record, state, state_path, stage):
                 if goes_on and len(state["optimizer"]) == len(model.optimizer.variables):  # differs on another device
                     assign(model.optimizer.variables, state["optimizer"])
                 compiled = phase
-            batches = ahead_of(number).as_dataset()
+            batches = batches_ahead_of(number).as_dataset()
             epoch = run_epoch(model, number, phase, batches, validation, lambda step, logs: next(ticks, None))
             if asked["keep"] == "last" or is_better(epoch, best_of(history)):
                 kept = [np.asarray(value) for value in model.get_weights()]

@@ -2,28 +2,20 @@
 
 import importlib
 import json
-import multiprocessing
-import os
-import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
-from itertools import islice
-from pathlib import Path
 
 import av
 import cv2
 import numpy as np
 import pytest
 
-from common import ahead, degrade
 from common import augment as augmenting
-from common.ahead import QUEUED_BATCHES, made_ahead
+from common import degrade
 from common.augment import CHANCES, STEPS, augment
 from common.batches import (
-    Batches,
     Part,
     augmented_batches,
     epoch_order,
@@ -32,9 +24,8 @@ from common.batches import (
     without_fakes,
 )
 from common.constants import FAKE, REAL
-from common.model import load_keras
 from common.pixels import read_image, to_square
-from common.records import InputError, OutputError
+from common.records import InputError
 from tests.datasets import face_bgr, write_picture
 
 FACE_RGB = cv2.resize(face_bgr(REAL, 3), (64, 48))[..., ::-1].copy()
@@ -425,7 +416,7 @@ def test_batches_are_alike_for_one_seed_and_epoch_and_differ_else():
     assert len({pictures(7, 1), pictures(7, 2), pictures(8, 1)}) == 3
 
 
-def test_batches_do_not_depend_on_the_order_of_threads():
+def test_batches_do_not_depend_on_the_order_they_are_made_in():
     expected = [faces.tobytes() for faces, _ in all_of(augmented_batches(PART, 4, 7, 1))]
     batches = augmented_batches(PART, 4, 7, 1)
     backwards = [batches[step][0].tobytes() for step in reversed(range(len(batches)))]
@@ -434,174 +425,12 @@ def test_batches_do_not_depend_on_the_order_of_threads():
     assert expected == backwards[::-1] == together
 
 
-def test_keras_reads_the_batches_in_order():
-    keras, _ = load_keras()
-    batches, seen = augmented_batches(PART, 4, 7, 1), []
-    expected = [faces.tobytes() for faces, _ in all_of(batches)]
-    inputs = keras.Input((32, 32, 3))
-    outputs = keras.layers.Dense(1, activation="sigmoid")(keras.layers.Flatten()(inputs))
-    model = keras.Model(inputs, outputs)
-    model.compile(loss="binary_crossentropy", optimizer="sgd", run_eagerly=True)
-    train_step = model.train_step
-
-    def noting_step(data):
-        seen.append(np.asarray(data[0]).tobytes())
-        return train_step(data)
-
-    model.train_step = noting_step
-    model.fit(batches.as_dataset(), epochs=1, shuffle=False, verbose=0)
-    with made_ahead(batches_of_part) as batches_of:
-        model.fit(batches_of(1).as_dataset(), epochs=1, shuffle=False, verbose=0)
-    assert seen == expected * 2
-
-
-def batches_of_part(epoch):
-    return augmented_batches(PART, 4, 7, epoch)
-
-
-def pictures_of(batches):
-    return [(faces.tobytes(), labels.tolist()) for faces, labels in batches]
-
-
-def is_worker():
-    return multiprocessing.parent_process() is not None
-
-
-def made_by(make, steps):
-    """Return what `made_ahead` takes: epochs of `steps` batches that `make` makes in the other processes."""
-    known = FACES_RGB[:4], LABELS[:4]
-    return lambda epoch: Batches(lambda step: make(step) if is_worker() else known, steps, FACES_RGB.shape[1:])
-
-
-def test_batches_made_ahead_are_the_same_in_each_epoch():
-    with made_ahead(batches_of_part) as batches_of:
-        for epoch in (1, 2, 1):
-            assert pictures_of(batches_of(epoch)) == pictures_of(all_of(batches_of_part(epoch)))
-            assert len(batches_of(epoch)) == len(batches_of_part(epoch))
-
-
-def test_batches_are_made_several_at_once_in_other_processes(monkeypatch):
-    monkeypatch.setattr(ahead, "usable_cpus", lambda: {0, 1})
-    both = multiprocessing.get_context("fork").Barrier(2)
-
-    def make(step):
-        if step < 2:
-            both.wait(20)  # the other one is made at the same time
-        return FACES_RGB[:4], np.full(4, os.getpid())
-
-    with made_ahead(made_by(make, 40)) as batches_of:
-        makers = [labels[0, 0] for _, labels in batches_of(1)]
-    assert len(makers) == 40 and len(set(makers)) == 2 and os.getpid() not in makers
-
-
-def test_an_epoch_left_early_makes_no_more_batches_and_the_next_is_right():
-    made = multiprocessing.get_context("fork").Value("i")
-
-    def make(step):
-        with made.get_lock():
-            made.value += 1
-        time.sleep(0.01)
-        return FACES_RGB[step % 8 :][:4], LABELS[:4]
-
-    with made_ahead(made_by(make, 200)) as batches_of:
-        for _ in range(3):
-            left = iter(batches_of(1))
-            next(left)
-            left.close()
-        assert made.value <= 3 * (1 + QUEUED_BATCHES)
-        expected = [FACES_RGB[step % 8 :][:4].tobytes() for step in range(200)]
-        assert [faces.tobytes() for faces, _ in batches_of(1)] == expected
-
-
-def test_a_batch_that_fails_stops_the_epoch_where_it_is():
-    def make(step):
-        if step == 2:
-            raise ValueError("a damaged face")
-        return FACES_RGB[:4], LABELS[:4]
-
-    with made_ahead(made_by(make, 5)) as batches_of:
-        batches = iter(batches_of(1))
-        assert len([next(batches), next(batches)]) == 2
-        with pytest.raises(ValueError, match="a damaged face"):
-            next(batches)
-        assert len(pictures_of(islice(batches_of(2), 2))) == 2  # the processes are still there
-
-
-def test_a_killed_process_is_an_error_in_words():
-    def make(step):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    with (
-        pytest.raises(OutputError, match="was killed; is there enough memory"),
-        made_ahead(made_by(make, 5)) as batches_of,
-    ):
-        list(batches_of(1).as_dataset())
-
-
-def test_an_error_of_the_training_stays_itself_and_the_processes_end():
-    with pytest.raises(KeyError, match="loss"), made_ahead(batches_of_part) as batches_of:
-        next(iter(batches_of(1)))
-        processes = multiprocessing.active_children()
-        assert processes
-        raise KeyError("loss")
-    assert not any(process.is_alive() for process in processes)
-
-
-def test_the_processes_end_with_a_killed_training():
-    code = (
-        "import multiprocessing, os, signal; from tests.test_augment import batches_of_part, made_ahead\n"
-        "with made_ahead(batches_of_part) as batches_of:\n"
-        "    next(iter(batches_of(1)))\n"
-        "    print(*(process.pid for process in multiprocessing.active_children()), flush=True)\n"
-        "    os.kill(os.getpid(), signal.SIGKILL)"
-    )
-    killed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    pids = killed.stdout.split()
-    for _ in range(100):
-        running = [pid for pid in pids if "Z" not in state_of(pid)]
-        if not running:
-            break
-        time.sleep(0.05)
-    assert pids and not running
-
-
-def state_of(pid):
-    """Return the state of a process as /proc has it, Z when it is over."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
-    except OSError:
-        return "Z"
-
-
-def test_without_safe_forks_batches_are_made_beside_the_training(monkeypatch):
-    monkeypatch.setattr(sys, "platform", "darwin")
-    with made_ahead(batches_of_part) as batches_of:
-        assert not multiprocessing.active_children()
-        assert pictures_of(batches_of(1)) == pictures_of(all_of(batches_of_part(1)))
-
-
 def test_a_dataset_can_be_read_again_and_knows_its_length():
     batches = augmented_batches(PART, 4, 7, 1)
     dataset = batches.as_dataset()
     first, second = ([faces.tobytes() for faces, _ in dataset.as_numpy_iterator()] for _ in range(2))
     assert first == second == [faces.tobytes() for faces, _ in all_of(batches)]
     assert len(dataset) == len(batches)
-
-
-def test_tensorflow_takes_the_faces_without_a_copy(monkeypatch):
-    addresses, aligned_faces = [], ahead.aligned_faces
-
-    def noting(shape):
-        faces = aligned_faces(shape)
-        addresses.append(faces.ctypes.data)
-        return faces
-
-    monkeypatch.setattr(ahead, "aligned_faces", noting)
-    with made_ahead(batches_of_part) as batches_of:
-        kept = list(batches_of(1).as_dataset())
-    taken = [np.asarray(memoryview(faces)).ctypes.data for faces, _ in kept]
-    assert len(taken) == len(batches_of_part(1)) and set(taken) == set(addresses)
 
 
 def test_the_cache_stays_uint8_and_unchanged():

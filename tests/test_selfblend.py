@@ -465,7 +465,7 @@ def test_without_a_share_nothing_is_blended(noted):
     assert noted == []
 
 
-def test_pairs_do_not_depend_on_the_order_of_threads():
+def test_pairs_do_not_depend_on_the_order_they_are_made_in():
     def pictures(order):
         dataset = augmented_batches(PART, 4, 7, 1, 0.5)
         with ThreadPoolExecutor(6) as threads:
