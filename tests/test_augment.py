@@ -252,6 +252,19 @@ def test_video_is_what_a_fresh_encoder_of_x264_makes():
         assert abs(degrade.compress_h264(face_rgb, crf) - expected).mean() < 1.5
 
 
+def test_video_without_cabac_is_the_same_picture():
+    face_rgb = cv2.resize(FACE_RGB, (128, 128), interpolation=cv2.INTER_CUBIC)
+    for crf in augmenting.CRF:
+        encoder, decoder = av.CodecContext.create("libx264", "w"), av.CodecContext.create("h264", "r")
+        encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = 128, 128, "yuv420p", Fraction(1, 25)
+        options = {"crf": f"{crf - degrade.IP_OFFSET:.2f}", "preset": "veryfast", "tune": "zerolatency"}
+        encoder.options, encoder.thread_count = {**options, "x264-params": "keyint=1:ref=1:qcomp=1"}, 1
+        (packet,) = encoder.encode(av.VideoFrame.from_ndarray(face_rgb, format="rgb24"))
+        (decoded,) = decoder.decode(packet)
+        expected = cv2.cvtColor(decoded.to_ndarray(), cv2.COLOR_YUV2RGB_I420)
+        np.testing.assert_array_equal(degrade.compress_h264(face_rgb, crf), expected)
+
+
 def test_video_stores_colour_coarser_than_light(monkeypatch):
     """As H.264 does (4:2:0): stripes of one pixel survive in grey, and turn into one colour in red and blue."""
     grey, coloured = np.zeros((2, 32, 32, 3), np.uint8)
