@@ -243,6 +243,7 @@ def main(argv=None):
         "columns": list(COLUMNS),
         "faces": args.faces,
         "real_only": args.real_only,
+        "drawn": any(row.video.entry.drawn for row in kept),
         "notes": notes,
         "digest": digest_of_list(texts),
         "faceless": faceless,

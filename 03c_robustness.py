@@ -35,7 +35,7 @@ from common.cli import (
     weights_of,
 )  # fmt: skip
 from common.constants import FAKE, PHOTO_SUFFIXES, REAL
-from common.dataset import REDO_DATASET, read_test_faces
+from common.dataset import REDO_DATASET, evenly_spread, read_test_faces
 from common.degrade import H264, KINDS, NONE, label_of
 from common.metrics import describe
 from common.model_record import check_faces
@@ -228,7 +228,7 @@ def make_table(results, rows, seed):
             row = {"kind": kind, "strength": strength, "label": label_of(kind, strength), **measure(rows, kept, seed)}
             table.append(row)
             values = [f"{name.replace('_', ' ')} {row[name]:.3f}" for name in MEASURED if row.get(name) is not None]
-            if strength != NONE:
+            if strength != NONE or len(table) == 1:
                 say(f"{STAGE}: {row['label']}: {row['faces']} faces: {', '.join(values)}")
     return table, sorted(failed.items())
 
@@ -241,7 +241,7 @@ def build_parser():
     add_weights(parser)
     add_path(parser, "output_dir")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="of damage (default: all)")
-    parser.add_argument("--limit", type=positive, metavar="N", help="try the first N videos only")
+    parser.add_argument("--limit", type=positive, metavar="N", help="try N videos only, evenly spread")
     parser.add_argument("--force", action="store_true", help="redo what is complete")
     add_seed(parser)
     return parser
@@ -251,7 +251,10 @@ def build_parser():
 def main(argv=None):
     args, started = build_parser().parse_args(argv), time.monotonic()
     weights_path, split_dir, output_dir = weights_of(args), locate(args, "split_dir"), locate(args, "output_dir")
-    rows, _, face_kind = read_test_faces(split_dir, args.limit)
+    rows, _, face_kind = read_test_faces(split_dir, None)
+    if args.limit:  # the first ones by name could be alike
+        kept = set(evenly_spread(sorted({row["video_id"] for row in rows}), args.limit))
+        rows = [row for row in rows if row["video_id"] in kept]
     if {row["label"] for row in rows} != {FAKE, REAL}:
         stop(f"the test faces in {split_dir} are not of both classes: nothing to compare (--limit may be too small)")
     kinds = [kind for kind in KINDS if kind in args.kinds and (kind != H264 or face_kind == "faces")]
@@ -263,7 +266,7 @@ def main(argv=None):
     check_faces(record, face_kind, weights_path)
     made_from = {
         "weights_digest": digest(weights_path), "calibration": read_parameters(record, "faces"), "seed": args.seed,
-        "data_digest": digest(split_dir / SPLIT_RECORD), "limit": args.limit,
+        "data_digest": digest(split_dir / SPLIT_RECORD), "videos": args.limit,
     }  # fmt: skip
     results = score_all(args, rows, kinds, network, record, output_dir / ROBUSTNESS_SCORES, made_from)
     table, failed = make_table(results, rows, args.seed)

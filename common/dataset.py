@@ -106,12 +106,17 @@ def first_videos(rows, limit):
     return [row for row in rows if row["video_id"] in kept]
 
 
+def evenly_spread(values, count):
+    """Return at most `count` of a list's values, evenly spread from its first to its last."""
+    places = np.linspace(0, len(values) - 1, min(count, len(values))).round().astype(int)
+    return [values[place] for place in places]
+
+
 def fewer_frames(rows, count):
     """Return the rows of at most `count` frames of each video, evenly spread from its first to its last."""
     frames, kept = defaultdict(set), {}
     for row in rows:
         frames[row["video_id"]].add(row["frame"])
     for video_id, found in frames.items():
-        places = np.linspace(0, len(found) - 1, min(count, len(found))).round().astype(int)
-        kept[video_id] = set(np.array(sorted(found))[places].tolist())
+        kept[video_id] = set(evenly_spread(sorted(found), count))
     return [row for row in rows if row["frame"] in kept[row["video_id"]]]

@@ -36,6 +36,7 @@ class Entry:
     group: str | None = None
     altered_person: int | None = None
     metadata: Path | None = None  # the file that says so
+    drawn: bool = False  # by a program, so no film of people
 
 
 @dataclass
@@ -85,10 +86,13 @@ def parse_entry(metadata, folder, name, fields):
         raise ValueError(f"has the original {original!r}, which is not a name inside the videos directory; refused")
     if person is not None and (isinstance(person, bool) or not isinstance(person, int) or person < 0):
         raise ValueError(f"has the altered_person {person!r}; it must be a number counted from the left, from 0")
+    drawn = fields.get("drawn", False)
+    if not isinstance(drawn, bool):
+        raise ValueError(f"says drawn: {drawn!r}; it must be true or false")
     return Entry(
         filename=PurePosixPath(folder, name).as_posix(), label=label,
         original=PurePosixPath(folder, original).as_posix() if original else None,
-        group=None if group is None else str(group), altered_person=person, metadata=metadata,
+        group=None if group is None else str(group), altered_person=person, drawn=drawn, metadata=metadata,
     )  # fmt: skip
 
 

@@ -26,6 +26,7 @@ ONLY_BLENDS = (
     "these weights have learnt from real faces and blends of them, never from deepfakes: take a verdict as a hint to look closer "
     '(README: "What it can and cannot see")'
 )
+DRAWN = "these weights have learnt from clips that a program drew, and say nothing that was tested of filmed people or deepfakes"
 
 
 def objects_in(record, names):
@@ -125,6 +126,7 @@ def model_facts(record, weights, aggregate):
 def doubt(record):
     """Return why the verdicts of weights with this record mean little, or None."""
     doubts = [ONLY_BLENDS] if record.get("fakes") == SELF_BLENDED_FACES else []
+    doubts += [DRAWN] if record.get("drawn") else []
     auc = (record.get("metrics") or {}).get("val_faces", {}).get("roc_auc")
     if not auc:
         return "; ".join(doubts) or None

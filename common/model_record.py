@@ -121,7 +121,8 @@ def describe_model(args, dataset, training, results):
     return {
         "backbone": args.backbone, "input_size": args.input_size, "pixels": PIXEL_PREPARATION,
         "class_names": CLASS_NAMES, "score": "P(real): 1 real, 0 fake", "threshold": THRESHOLD,
-        "margin": MARGIN, "faces": dataset["faces"], **training, **results, "data_digest": dataset["digest"],
+        "margin": MARGIN, "faces": dataset["faces"], **training, **results,
+        "data_digest": dataset["digest"], "drawn": dataset.get("drawn", False),
         "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
     }  # fmt: skip
 

@@ -453,6 +453,16 @@ def test_fake_whose_altered_person_was_not_found_is_faceless(tmp_path, capsys):
     assert (row["split"], row["label"], row["reason"]) == ("train", FAKE, "the altered person was not found")
 
 
+def test_the_record_says_whether_a_program_drew_the_clips(tmp_path):
+    videos_dir = write_pairs(tmp_path)
+    entries = json.loads((videos_dir / "metadata.json").read_text())
+    for drawn in (False, True):
+        entries["actor_000_fake.mp4"]["drawn"] = drawn
+        (videos_dir / "metadata.json").write_text(json.dumps(entries))
+        assert run(tmp_path) == 0
+        assert json.loads((tmp_path / "split_dataset" / "split.json").read_text())["drawn"] is drawn
+
+
 def test_progress_is_shown_for_reading_and_linking(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("common.progress.PLAIN_LINE_EVERY_S", 0)
     write_pairs(tmp_path)

@@ -13,12 +13,13 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from common import degrade, plots
 from common.constants import REAL
+from common.dataset import read_dataset
 from common.model import save_model
 from common.network import load_network
-from common.paths import REPOSITORY_DIR, digest
+from common.paths import REPOSITORY_DIR, ROBUSTNESS_SCORES, digest
 from common.pixels import read_image, to_square
 from common.predictions import score_faces
-from common.records import InputError, OutputError, write_json
+from common.records import InputError, OutputError, read_json, write_json
 from common.video import shown_frames
 from tests.datasets import lively_network, write_picture, write_split_dataset
 from tests.videos import number_of, numbered_picture, read_png, record_of, set_matrix, write_avi, write_numbered
@@ -427,10 +428,16 @@ def test_inputs_that_cannot_work_are_named(tmp_path, weights_path, capsys):
     assert "was trained on faces" in message
 
 
-def test_limit(tmp_path, weights_path):
+def test_limit_takes_videos_evenly_spread(tmp_path, weights_path, capsys):
     write_split_dataset(tmp_path)
-    assert run(tmp_path, weights_path, "--kinds", "downscale", "--limit", 4) == 0  # one of them has no face
+    _, parts = read_dataset(tmp_path / "split_dataset")
+    videos = sorted({row["video_id"] for row in parts["test"]})
+    assert run(tmp_path, weights_path, "--kinds", "downscale", "--limit", 3) == 0
     assert table_of(tmp_path)["downscale", "2"]["videos"] == "3"
+    complete = read_json(tmp_path / ROBUSTNESS_SCORES)["scores"]
+    taken = {row["video_id"] for row in parts["test"] if row["file"] in next(iter(complete.values()))}
+    assert {videos[0], videos[-1]} < taken and len(taken) == 3
+    assert capsys.readouterr().err.count("undamaged: ") == 1
 
 
 def test_help_is_instant_from_anywhere(tmp_path):

@@ -30,9 +30,9 @@ def test_leaves_directory(name, leaves):
 
 
 def test_parse_entry_reads_every_key():
-    fields = {"label": "fake", "original": "y.mp4", "group": 7, "altered_person": 1, "split": "test"}
+    fields = {"label": "fake", "original": "y.mp4", "group": 7, "altered_person": 1, "drawn": True, "split": "test"}
     entry = parse_entry(Path("m.json"), "part", "./x.mp4", fields)
-    assert entry == Entry("part/x.mp4", FAKE, "part/y.mp4", "7", 1, Path("m.json"))
+    assert entry == Entry("part/x.mp4", FAKE, "part/y.mp4", "7", 1, Path("m.json"), True)
     assert parse_entry(None, "", "x.mp4", {"label": "REAL", "original": None}) == Entry("x.mp4", REAL)
 
 
@@ -56,6 +56,7 @@ BAD_ITEMS = {
     "altered_person negative": ('"bad.mp4": {"label": "FAKE", "altered_person": -1}', "altered_person -1"),
     "altered_person text": ('"bad.mp4": {"label": "FAKE", "altered_person": "left"}', "altered_person 'left'"),
     "altered_person true": ('"bad.mp4": {"label": "FAKE", "altered_person": true}', "altered_person True"),
+    "drawn text": ('"bad.mp4": {"label": "FAKE", "drawn": "yes"}', "drawn: 'yes'"),
 }
 
 

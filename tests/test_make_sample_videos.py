@@ -94,11 +94,11 @@ def test_clips_have_no_sound(sample_dir):
 def test_metadata_is_dfdc(sample_dir):
     entries = json.loads((sample_dir / "metadata.json").read_text())
     assert sorted(entries) == clip_names()
-    assert entries.pop("no_face.mp4") == {"label": "REAL", "original": None}
+    assert entries.pop("no_face.mp4") == {"label": "REAL", "original": None, "drawn": True}
     for name, entry in entries.items():
-        expected = {"label": "REAL", "original": None}
+        expected = {"label": "REAL", "original": None, "drawn": True}
         if "fake" in name:
-            expected = {"label": "FAKE", "original": name.replace("fake", "real")}
+            expected |= {"label": "FAKE", "original": name.replace("fake", "real")}
         if name == "actor_003_fake.mp4":
             assert entry.pop("altered_person") in (0, 1)
         assert entry == expected

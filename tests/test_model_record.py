@@ -1,9 +1,11 @@
 """What a record says of a training; the rest of common/model_record.py is tested with the weights, in test_model.py."""
 
+from argparse import Namespace
+
 import pytest
 
 from common.constants import FAKE, REAL
-from common.model_record import training_videos
+from common.model_record import describe_model, training_videos
 
 
 def rows_of(label, *filenames):
@@ -36,3 +38,9 @@ def test_fakes_are_named_by_their_folders_down_to_where_they_part(fakes, folders
 def test_where_every_fake_is_a_blend_no_fake_video_is_learnt_from():
     found = training_videos(REALS + rows_of(FAKE, "part_0/x.mp4"), 1.0)
     assert (found["fake_videos"], found["fake_folders"], found["faces"], found["real_videos"]) == (0, [], 6, 3)
+
+
+@pytest.mark.parametrize("known, drawn", [({"drawn": True}, True), ({"drawn": False}, False), ({}, False)])
+def test_a_record_says_whether_a_program_drew_the_clips(known, drawn):
+    args, dataset = Namespace(backbone="B0", input_size=224), {"faces": "faces", "digest": "0", **known}
+    assert describe_model(args, dataset, {"history": []}, {"metrics": {}})["drawn"] is drawn

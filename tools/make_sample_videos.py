@@ -487,7 +487,7 @@ def write_tables(out_dir, rows):
     table.writeheader()
     table.writerows(rows)
     write_atomic(out_dir / "sample.csv", lines.getvalue())
-    entries = {row["filename"]: {"label": row["label"], "original": row.get("original")} for row in rows}
+    entries = {row["filename"]: {"label": row["label"], "original": row.get("original"), "drawn": True} for row in rows}
     for row in rows:
         if row.get("altered_person", "") != "":
             entries[row["filename"]]["altered_person"] = row["altered_person"]
