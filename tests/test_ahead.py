@@ -184,8 +184,16 @@ def test_no_process_to_be_had_is_an_error_in_words(monkeypatch):
         pass
 
 
+@pytest.fixture
+def ctrl_c():
+    """Have SIGINT raise KeyboardInterrupt also where the tests run in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @forked
-def test_ctrl_c_reaches_the_training_alone(two_cpus):
+def test_ctrl_c_reaches_the_training_alone(two_cpus, ctrl_c):
     with made_ahead(made_by(lambda epoch, step: filled(step), 30)) as batches_of:
         for process in multiprocessing.active_children():
             os.kill(process.pid, signal.SIGINT)
