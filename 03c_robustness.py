@@ -228,7 +228,7 @@ def make_table(results, rows, seed):
             row = {"kind": kind, "strength": strength, "label": label_of(kind, strength), **measure(rows, kept, seed)}
             table.append(row)
             values = [f"{name.replace('_', ' ')} {row[name]:.3f}" for name in MEASURED if row.get(name) is not None]
-            if strength != NONE or len(table) == 1:
+            if strength != NONE or len(table) == 1:  # the undamaged faces once
                 say(f"{STAGE}: {row['label']}: {row['faces']} faces: {', '.join(values)}")
     return table, sorted(failed.items())
 
