@@ -26,7 +26,9 @@ ONLY_BLENDS = (
     "these weights have learnt from real faces and blends of them, never from deepfakes: take a verdict as a hint to look closer "
     '(README: "What it can and cannot see")'
 )
-DRAWN = "these weights have learnt from clips that a program drew: what they say of filmed people or deepfakes is untested"
+DRAWN = (
+    "these weights have learnt from clips that a program drew: what they say of filmed people or deepfakes is untested"
+)
 
 
 def objects_in(record, names):
