@@ -1,6 +1,7 @@
 """The tools around self-blended faces: measuring, drawing, near-duplicates, starting weights, pooled seeds."""
 
 import json
+from argparse import Namespace
 
 import cv2
 import numpy as np
@@ -9,8 +10,10 @@ import pytest
 from benchmarks import sample_seeds
 from common.batches import Part
 from common.constants import FAKE, REAL
+from common.dataset import read_dataset
 from common.model import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB, backbone_of, build_model, save_model
 from common.pixels import to_square
+from common.records import InputError
 from tests.datasets import face_bgr, lively_network, write_split_dataset
 from tools import draw_self_blends, evaluate_self_blended, find_near_duplicates, import_lite0, measure_limits
 
@@ -50,6 +53,50 @@ def test_both_halves_of_a_pair_are_degraded_alike():
         found = evaluate_self_blended.degraded(part, step, 5).faces_rgb
         assert np.array_equal(found[:3], found[3:]), name
         assert np.array_equal(found, part.faces_rgb) == (name == "as they are"), name
+
+
+def test_exchanged_faces_keep_their_surroundings_and_get_the_face_of_somebody_of_another_group():
+    """With two groups, everybody gets a face of the other one; Poisson blending keeps its detail and drops its colour."""
+    faces = np.stack([to_square(face_bgr(REAL, number, 140), 128)[..., ::-1] for number in range(4)])
+    landmarks = np.tile(np.float64([(46, 52), (82, 52), (64, 72), (50, 92), (78, 92)]), (4, 1, 1))
+    groups, alike = ["a", "a", "a", "b"], []
+    pairs = evaluate_self_blended.exchanged_pairs(Part(faces, np.repeat(REAL, 4), landmarks), groups, (1, 2))
+    assert pairs.labels.tolist() == [REAL] * 4 + [FAKE] * 4 and pairs.faces_rgb.shape == (8, 128, 128, 3)
+    assert np.array_equal(pairs.faces_rgb[:4], faces)
+    for place, fake in enumerate(pairs.faces_rgb[4:]):
+        change = cv2.absdiff(fake, faces[place]).max(axis=2)
+        assert change[:8].max() <= 1 and change[48:96, 48:80].mean() > 3
+        detail = [
+            cv2.Laplacian(picture[48:96, 48:80].astype(np.float32), cv2.CV_32F).ravel() for picture in (fake, *faces)
+        ]
+        alike.append(int(np.argmax([np.corrcoef(detail[0], other)[0, 1] for other in detail[1:]])))
+    assert alike[:3] == [3, 3, 3] and alike[3] in (0, 1, 2)
+
+
+def test_evaluation_on_exchanged_faces_is_another_one(data_dir, capsys):
+    weights = data_dir / "weights.h5"
+    save_model(lively_network(), weights, {"backbone": "B0", "input_size": SIZE, "faces": "faces"})
+    options = ["--data-dir", str(data_dir), "--weights", str(weights), "--draws", "1", "--split", "val"]
+    found = {}
+    for fakes in ("blended", "exchanged"):
+        assert evaluate_self_blended.main([*options, "--fakes", fakes, "--out", str(data_dir / "found.json")]) == 0
+        found[fakes] = json.loads((data_dir / "found.json").read_text())
+        assert found[fakes]["fakes"] == fakes and f"fakes {fakes}" in capsys.readouterr().out
+    assert found["blended"]["results"] != found["exchanged"]["results"]
+
+
+def test_faces_of_one_group_cannot_be_exchanged(data_dir):
+    table = data_dir / "split_dataset" / "split.csv"
+    lines = table.read_text().splitlines()
+    column = lines[0].split(",").index("group")
+    rows = [[*line.split(",")[:column], "one", *line.split(",")[column + 1 :]] for line in lines[1:]]
+    table.write_text("\n".join([lines[0], *map(",".join, rows)]) + "\n")
+    weights = data_dir / "weights.h5"
+    save_model(lively_network(), weights, {"backbone": "B0", "input_size": SIZE, "faces": "faces"})
+    with pytest.raises(InputError, match="of one group"):
+        evaluate_self_blended.load_pairs(
+            read_dataset(data_dir / "split_dataset")[1]["test"], Namespace(weights=weights, draws=1, seed=1), True
+        )
 
 
 def test_a_quarter_of_the_light_is_a_quarter():

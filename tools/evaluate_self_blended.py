@@ -1,17 +1,19 @@
-"""Measure weights on self-blended faces that they never saw: ROC AUC as they are and after what videos do to faces.
+"""Measure weights on fakes made of real faces: ROC AUC as they are and after what videos do to faces.
 
 Reads   split_dataset/ (its real test faces) and weights with their .json   (02_prepare_dataset.py, 03_train_cnn.py)
 Writes  the JSON given as --out, if any; prints a table
 Rerun   measures again, the same for the same seed
 
-Each real face makes --draws pairs with fresh seeds: the face as it enters a blend (1) and the blend (0). Both halves of a pair
-get the same degradation, so that only the blend tells them apart. Intervals are over groups (people). Light is a factor on grey
-levels; H.264 is one intra frame of the crop.
+Each real face makes --draws pairs with fresh seeds: the face as it enters a blend (1) and the blend (0). With --fakes exchanged
+the fake has the face of somebody else of the same set, by Poisson blending (Perez et al., "Poisson Image Editing", SIGGRAPH 2003;
+OpenCV's seamlessClone), which no training of ours makes. Both halves of a pair get the same degradation, so that only the blend
+tells them apart. Intervals are over groups (people). Light is a factor on grey levels; H.264 is one intra frame of the crop.
 """
 
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -20,13 +22,14 @@ from common import degrade
 from common.batches import Part, blended_pairs, load_part, plain_batches
 from common.calibration import calibrate, read_parameters
 from common.cli import add_path, add_seed, make_parser, positive, stops_in_words
-from common.constants import MARGIN, REAL
+from common.constants import FAKE, MARGIN, REAL
 from common.dataset import read_dataset
 from common.metrics import describe
 from common.model import BASE_WEIGHTS, load_model
 from common.paths import locate
 from common.predictions import BATCH
-from common.records import write_json
+from common.records import InputError, write_json
+from common.selfblend import region_mask
 
 LIGHT, DARK_NOISE_SIGMA = 0.25, 3.0  # factor on grey levels; grey levels of noise at that light
 MOTION_SHARE = 0.06  # of the crop's width
@@ -59,11 +62,41 @@ def degraded(part, step, seed):
     return Part(np.stack(faces_rgb), part.labels, part.landmarks)
 
 
-def load_pairs(rows, args):
+def exchange_face(target_rgb, landmarks, source_rgb, source_landmarks, region):
+    """Return the target, uint8 RGB, with a region ("face" or "inner") of the source's face in its place, seamlessly."""
+    size = len(target_rgb)
+    fit = np.linalg.lstsq(np.c_[source_landmarks, np.ones(5)], landmarks, rcond=None)[0].T
+    laid = cv2.warpAffine(source_rgb, fit, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+    mask = np.zeros((size, size), np.uint8)
+    mask[2:-2, 2:-2] = 255 * (region_mask(landmarks, size, region)[2:-2, 2:-2] > 0)  # seamlessClone needs a border
+    left, top, width, height = cv2.boundingRect(mask)
+    return cv2.seamlessClone(laid, target_rgb, mask, (left + width // 2, top + height // 2), cv2.NORMAL_CLONE)
+
+
+def exchanged_pairs(part, groups, seed):
+    """Return a Part of the faces of `part`, all real, and then of each with the face of a random other group, as fakes."""
+    groups, fakes = np.asarray(groups), []
+    for place, (face_rgb, landmarks) in enumerate(zip(part.faces_rgb, part.landmarks, strict=True)):
+        rng = np.random.default_rng([*seed, place])
+        source = rng.choice(np.flatnonzero(groups != groups[place]))
+        region = rng.choice(["face", "inner"])
+        fakes.append(exchange_face(face_rgb, landmarks, part.faces_rgb[source], part.landmarks[source], region))
+    labels = np.repeat((REAL, FAKE), len(fakes))
+    return Part(np.concatenate([part.faces_rgb, np.stack(fakes)]), labels, np.tile(part.landmarks, (2, 1, 1)))
+
+
+def load_pairs(rows, args, exchanged=False):
     """Return (network, its record, [Part of pairs made of the real faces of `rows` with fresh seeds]). Raises InputError."""
     model, record = load_model(args.weights)
-    part = load_part(rows, record["input_size"], None)
-    return model, record, [blended_pairs(part, (FRESH + number, args.seed)) for number in range(args.draws)]
+    part, groups = load_part(rows, record["input_size"], None), [row["group"] for row in rows]
+    if exchanged and len(set(groups)) < 2:
+        raise InputError("faces cannot be exchanged: all are of one group")
+    seeds = [(FRESH + number, args.seed) for number in range(args.draws)]
+    return (
+        model,
+        record,
+        [exchanged_pairs(part, groups, seed) if exchanged else blended_pairs(part, seed) for seed in seeds],
+    )
 
 
 def score_pairs(model, calibration, draws, step, seed):
@@ -89,6 +122,10 @@ def build_parser():
         "--weights", metavar="PATH", default=BASE_WEIGHTS, help="an .h5 file (default: the base weights)"
     )
     parser.add_argument("--split", choices=("val", "test"), default="test", help="which part (default: %(default)s)")
+    parser.add_argument(
+        "--fakes", choices=("blended", "exchanged"), default="blended",
+        help="faces blended with themselves, or exchanged between people (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--draws", type=positive, default=4, metavar="N", help="pairs per face (default: %(default)s)")
     parser.add_argument("--out", metavar="JSON")
     add_seed(parser)
@@ -100,11 +137,13 @@ def main(argv=None):
     args = build_parser().parse_args(argv)
     dataset, parts = read_dataset(locate(args, "split_dir"))
     rows = [row for row in parts[args.split] if row["label"] == REAL]
-    model, record, draws = load_pairs(rows, args)
+    model, record, draws = load_pairs(rows, args, args.fakes == "exchanged")
     calibration, groups = read_parameters(record, "faces"), [row["group"] for row in rows]
     same, results = record.get("data_digest") == dataset["digest"], {}
     known = "the weights come from the training part" if same else "whether the weights have seen them is not known"
-    print(f"{len(rows)} faces of {len(set(groups))} groups, {args.draws} pairs each ({known}); score = P(real)")
+    print(
+        f"{len(rows)} faces of {len(set(groups))} groups, {args.draws} pairs each, fakes {args.fakes} ({known}); score = P(real)"
+    )
     print(f"{'degradation':36}{'ROC AUC':>8}  95 % interval    mean score of reals, change")
     for name, step in DEGRADATIONS.items():
         results[name] = measure(model, calibration, draws, groups, step, args.seed)
@@ -114,7 +153,7 @@ def main(argv=None):
         print(f"{name:36}{auc['value']:8.3f}  {interval}   {mean:.3f}  {change:+.3f}", flush=True)
     if args.out:
         settings = {"faces": len(rows), "groups": len(set(groups)), "draws": args.draws, "seed": args.seed}
-        write_json(Path(args.out), {**settings, "split": args.split, "results": results})
+        write_json(Path(args.out), {**settings, "split": args.split, "fakes": args.fakes, "results": results})
     return 0
 
 
