@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from common.batches import load_part
 from common.cli import add_path, add_seed, make_parser, positive, stops_in_words
 from common.constants import DEFAULT_INPUT_SIZE, REAL
-from common.dataset import read_dataset
+from common.dataset import evenly_spread, read_dataset
 from common.paths import locate
 from common.plots import new_figure, save_figure
 from common.selfblend import self_blend
@@ -31,9 +31,7 @@ def first_real_faces(rows, count):
     for row in rows:
         if row["label"] == REAL:
             firsts.setdefault(row["group"], row)
-    groups = sorted(firsts)
-    chosen = [groups[place] for place in np.linspace(0, len(groups) - 1, min(count, len(groups))).round().astype(int)]
-    return [firsts[group] for group in chosen]
+    return [firsts[group] for group in evenly_spread(sorted(firsts), count)]
 
 
 def draw(triples):

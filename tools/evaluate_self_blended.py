@@ -85,18 +85,16 @@ def exchanged_pairs(part, groups, seed):
     return Part(np.concatenate([part.faces_rgb, np.stack(fakes)]), labels, np.tile(part.landmarks, (2, 1, 1)))
 
 
-def load_pairs(rows, args, exchanged=False):
+def load_pairs(rows, args, fakes="blended"):
     """Return (network, its record, [Part of pairs made of the real faces of `rows` with fresh seeds]). Raises InputError."""
     model, record = load_model(args.weights)
     part, groups = load_part(rows, record["input_size"], None), [row["group"] for row in rows]
-    if exchanged and len(set(groups)) < 2:
+    if fakes == "exchanged" and len(set(groups)) < 2:
         raise InputError("faces cannot be exchanged: all are of one group")
     seeds = [(FRESH + number, args.seed) for number in range(args.draws)]
-    return (
-        model,
-        record,
-        [exchanged_pairs(part, groups, seed) if exchanged else blended_pairs(part, seed) for seed in seeds],
-    )
+    if fakes == "exchanged":
+        return model, record, [exchanged_pairs(part, groups, seed) for seed in seeds]
+    return model, record, [blended_pairs(part, seed) for seed in seeds]
 
 
 def score_pairs(model, calibration, draws, step, seed):
@@ -137,7 +135,7 @@ def main(argv=None):
     args = build_parser().parse_args(argv)
     dataset, parts = read_dataset(locate(args, "split_dir"))
     rows = [row for row in parts[args.split] if row["label"] == REAL]
-    model, record, draws = load_pairs(rows, args, args.fakes == "exchanged")
+    model, record, draws = load_pairs(rows, args, args.fakes)
     calibration, groups = read_parameters(record, "faces"), [row["group"] for row in rows]
     same, results = record.get("data_digest") == dataset["digest"], {}
     known = "the weights come from the training part" if same else "whether the weights have seen them is not known"
