@@ -17,13 +17,14 @@ AGGREGATE_WORDS = {
 }
 GROUPS = "Validation: set apart from training, to adjust the network; a group: videos that belong together, such as of one person"
 STARTS = {  # of a training: starting_weights of its record
-    "base": "the weights that come with this program, which have learnt from real portraits and blends of them",
+    "base": "the weights that come with this program, which have learnt from real portraits and fakes made of them",
     "imagenet": "weights that tell apart the things of everyday photos (ImageNet)",
     "noisy-student": "weights that tell apart the things of everyday photos (ImageNet, noisy student)",
     "file": "the weights of another training", "none": "random numbers",
 }  # fmt: skip
-ONLY_BLENDS = (
-    "these weights have learnt from real faces and blends of them, never from deepfakes: take a verdict as a hint to look closer "
+BLENDS, DRAWN_TOO = "real faces and blends of them", "real faces, blends of them and clips drawn of them"
+NO_DEEPFAKES = (
+    "these weights have learnt from {learnt}, never from deepfakes: take a verdict as a hint to look closer "
     '(README: "What it can and cannot see")'
 )
 DRAWN = (
@@ -93,7 +94,9 @@ def training_data(record):
         return "unknown videos"
     known = record["trained_on"]
     blends = record.get("fakes") == SELF_BLENDED_FACES or known.get("self_blend") == 1
-    what = "real faces and blends of them, no fake videos" if blends else "real and fake videos"
+    what = "real and fake videos"
+    if blends:
+        what = f"{DRAWN_TOO}, no deepfakes" if record.get("drawn") else f"{BLENDS}, no fake videos"
     if known:
         counts = " and ".join(
             f"{known[f'{kind}_videos']:,} {kind}" for kind in CLASS_NAMES[::-1] if known[f"{kind}_videos"]
@@ -127,8 +130,10 @@ def model_facts(record, weights, aggregate):
 
 def doubt(record):
     """Return why the verdicts of weights with this record mean little, or None."""
-    doubts = [ONLY_BLENDS] if record.get("fakes") == SELF_BLENDED_FACES else []
-    doubts += [DRAWN] if record.get("drawn") else []
+    drawn = bool(record.get("drawn"))
+    doubts = [DRAWN] if drawn else []
+    if record.get("fakes") == SELF_BLENDED_FACES:
+        doubts = [NO_DEEPFAKES.format(learnt=DRAWN_TOO if drawn else BLENDS)]
     auc = (record.get("metrics") or {}).get("val_faces", {}).get("roc_auc")
     if not auc:
         return "; ".join(doubts) or None

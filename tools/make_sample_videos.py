@@ -94,8 +94,8 @@ def soft_ellipse(centre, radii, softness_px, power=2.0):
     return blur(inside.astype(np.float32), softness_px)
 
 
-def lay_on_canvas(portrait_bgr, landmarks, outline):
-    """Return a portrait on the canvas, landmarks on CANVAS_LANDMARKS: (Lab (h, w, 3), alpha, skin) float32, masks 0-1.
+def warp_to_canvas(landmarks):
+    """Return where each canvas pixel lies in a portrait with a margin of MARGIN_PX: float32 (h, w, 2).
 
     An affine map, and bumps 30 px wide that carry each landmark the rest of its way.
     """
@@ -103,7 +103,12 @@ def lay_on_canvas(portrait_bgr, landmarks, outline):
 
     goals = np.float64(landmarks) + MARGIN_PX
     warp = RBFInterpolator(CANVAS_LANDMARKS, goals, kernel="gaussian", epsilon=1 / 42, degree=1)
-    to_portrait = warp(CANVAS_XY.reshape(-1, 2)).reshape(CANVAS_H, CANVAS_W, 2).astype(np.float32)
+    return warp(CANVAS_XY.reshape(-1, 2)).reshape(CANVAS_H, CANVAS_W, 2).astype(np.float32)
+
+
+def lay_on_canvas(portrait_bgr, landmarks, outline):
+    """Return a portrait, cut out along its outline, as `with_skin` does."""
+    to_portrait = warp_to_canvas(landmarks)
     padded = cv2.copyMakeBorder(portrait_bgr, *[MARGIN_PX] * 4, cv2.BORDER_REFLECT_101)
     alpha = cv2.fillPoly(np.zeros(padded.shape[:2], np.float32), [np.int32(outline) + MARGIN_PX], 1)
     alpha = cv2.remap(alpha, to_portrait, None, cv2.INTER_LINEAR)
@@ -111,7 +116,14 @@ def lay_on_canvas(portrait_bgr, landmarks, outline):
     inner = blur(cv2.erode(alpha, np.ones((5, 5))), 1)[..., None]
     beside = sum(share * blur(bgr * inner, sigma) for share, sigma in ((1, 3), (1e-3, 25)))
     beside /= sum(share * blur(inner, sigma) for share, sigma in ((1, 3), (1e-3, 25)))[..., None] + 1e-6
-    bgr = bgr * inner + beside * (1 - inner)  # the old background would show as a halo
+    return with_skin(bgr * inner + beside * (1 - inner), alpha)  # the old background would show as a halo
+
+
+def with_skin(bgr, alpha):
+    """Return a portrait on the canvas, landmarks on CANVAS_LANDMARKS: (Lab (h, w, 3), alpha, skin) float32, masks 0-1.
+
+    `bgr`: float32, 0-1; `alpha`: float32, how opaque the person is.
+    """
     lab = cv2.cvtColor(np.clip(bgr, 0, 1), cv2.COLOR_BGR2Lab)
     unlike = ((lab[..., 1:] - np.median(lab[245:265, 285:355, 1:], axis=(0, 1))) ** 2).sum(axis=2)
     skin = np.exp(-unlike / (2 * 14**2)) * soft_ellipse((320, 262), (84, 105), 6)
@@ -158,13 +170,13 @@ def to_uint8(picture):
     return np.clip(picture, 0, 255).round().astype(np.uint8)
 
 
-def make_person(rng):
+def make_person(rng, portraits):
     """Return a random person: `bgra`, and `other_bgra` with another face on the same head, both uint8 on the canvas.
 
-    Also `eyes` and `mouth`: where they lie on the canvas, (x, y).
+    `portraits`: the two that are mixed, as `with_skin` gives them. Also `eyes` and `mouth`: where they lie on the canvas, (x, y).
     """
     body, flip, share = int(rng.integers(2)), bool(rng.integers(2)), rng.uniform(0.05, 0.95)
-    (base, alpha, skin), (donor, _, _) = load_portraits()[body], load_portraits()[1 - body]
+    (base, alpha, skin), (donor, _, _) = portraits[body], portraits[1 - body]
     oval = soft_ellipse((320, 244), (47, 58), 7, power=2.3)
     (tone, spread), (donor_tone, donor_spread) = (
         (lab[oval > 0.5].mean(axis=0), lab[oval > 0.5].std(axis=0)) for lab in (base, donor)
@@ -372,20 +384,23 @@ def fit_alteration(person, motion, recipe, wanted):
     return altered
 
 
-def actor_frames(seed, actor):
+def actor_frames(seed, actor, portraits=None):
     """Return (facts for sample.csv, generator of (real, fake, difference) frames) of one actor.
+
+    `portraits`: as in `make_person`; without them, those of `load_portraits`.
 
     Frames are uint8 BGR before compression; `difference` is `difference_in_mask` in the altered region.
     """
     rng = np.random.default_rng([seed, actor])
     two_people, side = actor % TWO_PEOPLE_EVERY == TWO_PEOPLE_REST, int(rng.integers(2))
-    person, companions = make_person(rng), []
+    portraits = portraits or load_portraits()
+    person, companions = make_person(rng, portraits), []
     if two_people:
         place, other_place = (
             (WIDTH_PX * (0.25 + 0.5 * at) + rng.uniform(-8, 8), rng.uniform(185, 200)) for at in (side, 1 - side)
         )
         motion = make_motion(rng, place, rng.uniform(0.64, 0.74), 10)
-        companions = [(make_person(rng), make_motion(rng, other_place, rng.uniform(0.64, 0.74), 10))]
+        companions = [(make_person(rng, portraits), make_motion(rng, other_place, rng.uniform(0.64, 0.74), 10))]
     else:
         motion = make_motion(rng, rng.uniform((195, 165), (285, 190)), rng.uniform(0.85, 1.08), 25)
     camera = make_camera(rng)
@@ -415,8 +430,8 @@ def actor_frames(seed, actor):
     }, frames()
 
 
-def write_clips(paths, frames):
-    """Write one mp4v clip for each path from tuples of uint8 BGR frames; all appear when all are complete."""
+def write_clips(paths, frames, length=FRAMES):
+    """Write one mp4v clip for each path from `length` tuples of uint8 BGR frames; all appear when all are complete."""
     temporary = [path.with_name("." + path.name) for path in paths]
     codec = cv2.VideoWriter_fourcc(*"mp4v")
     writers = [cv2.VideoWriter(str(path), codec, FRAMES_PER_S, (WIDTH_PX, HEIGHT_PX)) for path in temporary]
@@ -427,7 +442,7 @@ def write_clips(paths, frames):
             writer.write(frame)
     for writer, hidden, path in zip(writers, temporary, paths, strict=True):
         writer.release()
-        if cv2.VideoCapture(str(hidden)).get(cv2.CAP_PROP_FRAME_COUNT) != FRAMES:
+        if cv2.VideoCapture(str(hidden)).get(cv2.CAP_PROP_FRAME_COUNT) != length:
             raise OSError(f"{path} could not be written whole: is the disk full?")
     for hidden, path in zip(temporary, paths, strict=True):
         os.replace(hidden, path)
