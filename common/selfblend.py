@@ -88,6 +88,14 @@ def move(face_rgb, scale, shift_px):
     return cv2.warpAffine(face_rgb, matrix, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
 
 
+def lay_over(face, face_landmarks, landmarks, size_wh):
+    """Return another picture `size_wh` of the face, moved by an affine map so that its landmarks come to lie on `landmarks`."""
+    import cv2
+
+    fit = np.linalg.lstsq(np.c_[face_landmarks, np.ones(5)], landmarks, rcond=None)[0].T
+    return cv2.warpAffine(face, fit, size_wh, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+
+
 def region_mask(landmarks, size, region):
     """Return a float32 mask (size, size): 1 in an ellipse over the whole "face", the "inner" face or the "mouth", else 0.
 

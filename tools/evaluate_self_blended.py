@@ -29,7 +29,7 @@ from common.model import BASE_WEIGHTS, load_model
 from common.paths import locate
 from common.predictions import BATCH
 from common.records import InputError, write_json
-from common.selfblend import region_mask
+from common.selfblend import lay_over, region_mask
 
 LIGHT, DARK_NOISE_SIGMA = 0.25, 3.0  # factor on grey levels; grey levels of noise at that light
 MOTION_SHARE = 0.06  # of the crop's width
@@ -65,8 +65,7 @@ def degraded(part, step, seed):
 def exchange_face(target_rgb, landmarks, source_rgb, source_landmarks, region):
     """Return the target, uint8 RGB, with a region ("face" or "inner") of the source's face in its place, seamlessly."""
     size = len(target_rgb)
-    fit = np.linalg.lstsq(np.c_[source_landmarks, np.ones(5)], landmarks, rcond=None)[0].T
-    laid = cv2.warpAffine(source_rgb, fit, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+    laid = lay_over(source_rgb, source_landmarks, landmarks, (size, size))
     mask = np.zeros((size, size), np.uint8)
     mask[2:-2, 2:-2] = 255 * (region_mask(landmarks, size, region)[2:-2, 2:-2] > 0)  # seamlessClone needs a border
     left, top, width, height = cv2.boundingRect(mask)

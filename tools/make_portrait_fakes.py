@@ -39,7 +39,7 @@ from common.labels import load_videos
 from common.paths import FACES_RECORD, METADATA, data_root, frames_dir_of
 from common.progress import progress
 from common.records import new_directory, read_json, write_json
-from common.selfblend import REGIONS, deform, region_mask, soften
+from common.selfblend import REGIONS, deform, lay_over, region_mask, soften
 from tools import make_sample_videos as drawing
 
 PHOTOS, CLIPS = "a_photos", "clips"  # in this order: where there are too many reals, 02 leaves out the last
@@ -109,8 +109,7 @@ def exchange_face(target, source, rng):
     """Return the target's photo with the source's face blended in, in its place and most of its colour: uint8 BGR."""
     photo, landmarks = target.read(), target.landmarks
     height, width = photo.shape[:2]
-    fit = np.linalg.lstsq(np.c_[source.landmarks, np.ones(5)], landmarks, rcond=None)[0].T
-    face = cv2.warpAffine(source.read(), fit, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+    face = lay_over(source.read(), source.landmarks, landmarks, (width, height))
     half = HALF_CROP * max(target.eyes_px, np.hypot(*(landmarks[3:].mean(axis=0) - landmarks[:2].mean(axis=0))))
     corner, side = landmarks.mean(axis=0) - half, int(2 * half)
     region = rng.choice(list(REGIONS), p=list(REGIONS.values()))

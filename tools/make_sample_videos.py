@@ -387,9 +387,8 @@ def fit_alteration(person, motion, recipe, wanted):
 def actor_frames(seed, actor, portraits=None):
     """Return (facts for sample.csv, generator of (real, fake, difference) frames) of one actor.
 
-    `portraits`: as in `make_person`; without them, those of `load_portraits`.
-
-    Frames are uint8 BGR before compression; `difference` is `difference_in_mask` in the altered region.
+    `portraits`: as in `make_person`; without them, those of `load_portraits`. Frames are uint8 BGR before
+    compression; `difference` is `difference_in_mask` in the altered region.
     """
     rng = np.random.default_rng([seed, actor])
     two_people, side = actor % TWO_PEOPLE_EVERY == TWO_PEOPLE_REST, int(rng.integers(2))
