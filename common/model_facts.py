@@ -20,7 +20,8 @@ STARTS = {  # of a training: starting_weights of its record
     "base": "the weights that come with this program, which have learnt from real portraits and fakes made of them",
     "imagenet": "weights that tell apart the things of everyday photos (ImageNet)",
     "noisy-student": "weights that tell apart the things of everyday photos (ImageNet, noisy student)",
-    "file": "the weights of another training", "none": "random numbers",
+    "file": "the weights of another training", "averaged": "several trainings, whose weights were averaged",
+    "none": "random numbers",
 }  # fmt: skip
 BLENDS, DRAWN_TOO = "real faces and blends of them", "real faces, blends of them and clips drawn of them"
 NO_DEEPFAKES = (

@@ -47,6 +47,7 @@ def test_the_record_says_what_was_averaged_and_how_good_it_is(data_dir, tmp_path
     assert {name: record[name] for name in RECORD} == RECORD and record["weights_digest"]
     assert [part["share"] for part in record["averaged"]] == [0.5, 0.5]
     assert record["averaged"][1]["asked"] == {"epochs": 6} and record["drawn"] is True
+    assert record["starting_weights"] == "averaged"
     assert (
         record["fakes"] == "self-blended faces"
         and "not fitted: 2 validation groups" in record["calibration"]["fitted_on"]

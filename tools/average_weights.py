@@ -100,7 +100,7 @@ def main(argv=None):
     ]
     results = {
         "aggregation": "mean", "calibration": calibration, "fakes": SELF_BLENDED_FACES, "metrics": metrics,
-        "drawn": any(record.get("drawn") for record in records),
+        "drawn": any(record.get("drawn") for record in records), "starting_weights": "averaged",
     }  # fmt: skip
     save_model(model, args.out, describe_model(settings, dataset, {"averaged": averaged}, {}) | results)
     say(f"{args.out}: mean of {len(shares)} weights; calibration: {in_words(calibration)}")

@@ -6,7 +6,7 @@ Rerun   measures again, the same for the same seed
 
 Each real face makes --draws pairs with fresh seeds: the face as it enters a blend (1) and the blend (0). With --fakes exchanged
 the fake has the face of somebody else of the same set, by Poisson blending (Perez et al., "Poisson Image Editing", SIGGRAPH 2003;
-OpenCV's seamlessClone), which no training of ours makes. Both halves of a pair get the same degradation, so that only the blend
+OpenCV's seamlessClone), which no training of ours uses. Both halves of a pair get the same degradation, so that only the blend
 tells them apart. Intervals are over groups (people). Light is a factor on grey levels; H.264 is one intra frame of the crop.
 """
 
