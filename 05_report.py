@@ -41,6 +41,7 @@ from common.constants import (
 from common.model_facts import (
     doubt,
     foreign_faces,
+    learnt_from,
     model_facts,
     read_metrics,
     read_model_facts,
@@ -251,7 +252,8 @@ def gather(args, rows, weights):
         "unjudged": [(reason, plain_words(reason), names) for reason, names in sorted(unjudged.items())],
         "facts": model_facts(record, weights, metrics.get("aggregate")), "trained_on": training_data(record),
         "record": record, "warning": doubt(record), "foreign": foreign_faces(scored_by, record.get("weights_digest")),
-        "only_blends": record.get("fakes") == SELF_BLENDED_FACES, "metrics": metrics, "labelled": len(labelled),
+        "only_blends": record.get("fakes") == SELF_BLENDED_FACES, "learnt": learnt_from(record),
+        "metrics": metrics, "labelled": len(labelled),
         "splits": Counter(splits.get(row["video_id"]) for row in labelled),
         "charts": draw_charts(labelled) if labelled else [],
         "robustness": robustness, "robustness_plot": plot and data_uri(plot, "png"),

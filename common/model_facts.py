@@ -23,7 +23,8 @@ STARTS = {  # of a training: starting_weights of its record
     "file": "the weights of another training", "averaged": "several trainings, whose weights were averaged",
     "none": "random numbers",
 }  # fmt: skip
-BLENDS, DRAWN_TOO = "real faces and blends of them", "real faces, blends of them and clips drawn of them"
+BLENDS = "real faces and blends of them"
+ALL_KINDS = "real faces, blends and exchanges of them, and clips drawn of them"  # tools/average_weights.py
 NO_DEEPFAKES = (
     "these weights have learnt from {learnt}, never from deepfakes: take a verdict as a hint to look closer "
     '(README: "What it can and cannot see")'
@@ -89,6 +90,11 @@ def foreign_faces(scored_by, weights_digest):
     return sum(n for known, n in scored_by.items() if weights_digest and not weights_digest.startswith(known))
 
 
+def learnt_from(record):
+    """Return what weights without deepfakes have learnt from: an average may know drawn clips besides real faces."""
+    return ALL_KINDS if record.get("averaged") and record.get("drawn") else BLENDS
+
+
 def training_data(record):
     """Return what the network was trained on, as far as its record says."""
     if not record:
@@ -97,7 +103,7 @@ def training_data(record):
     blends = record.get("fakes") == SELF_BLENDED_FACES or known.get("self_blend") == 1
     what = "real and fake videos"
     if blends:
-        what = f"{DRAWN_TOO}, no deepfakes" if record.get("drawn") else f"{BLENDS}, no fake videos"
+        what = f"{learnt_from(record)}, no deepfakes"
     if known:
         counts = " and ".join(
             f"{known[f'{kind}_videos']:,} {kind}" for kind in CLASS_NAMES[::-1] if known[f"{kind}_videos"]
@@ -131,10 +137,11 @@ def model_facts(record, weights, aggregate):
 
 def doubt(record):
     """Return why the verdicts of weights with this record mean little, or None."""
-    drawn = bool(record.get("drawn"))
-    doubts = [DRAWN] if drawn else []
+    learnt, doubts = learnt_from(record), []
     if record.get("fakes") == SELF_BLENDED_FACES:
-        doubts = [NO_DEEPFAKES.format(learnt=DRAWN_TOO if drawn else BLENDS)]
+        doubts.append(NO_DEEPFAKES.format(learnt=learnt))
+    if record.get("drawn") and learnt != ALL_KINDS:
+        doubts.append(DRAWN)
     auc = (record.get("metrics") or {}).get("val_faces", {}).get("roc_auc")
     if not auc:
         return "; ".join(doubts) or None

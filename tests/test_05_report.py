@@ -357,10 +357,11 @@ def test_what_the_network_was_trained_on_is_named(tmp_path):
     alone = trained_on | {"fake_videos": 0, "fake_folders": [], "self_blend": 1.0}
     for record in (RECORD | {"trained_on": alone, "fakes": "self-blended faces"}, RECORD | {"trained_on": alone}):
         write_run(tmp_path, UNLABELLED, record=record)
-        assert "no fake videos: 13,000 faces of 1,200 real videos or photos. " in page_of(tmp_path).text
-    drawn_too = {"fakes": "self-blended faces", "drawn": True, "provenance": {"data": "849 portraits"}}
-    write_run(tmp_path, UNLABELLED, record=RECORD | drawn_too)
-    assert "blends of them and clips drawn of them, no deepfakes: 849 portraits" in page_of(tmp_path).text
+        assert "blends of them, no deepfakes: 13,000 faces of 1,200 real videos or photos. " in page_of(tmp_path).text
+    averaged = {"fakes": "self-blended faces", "drawn": True, "averaged": [{"share": 1.0}]}
+    write_run(tmp_path, UNLABELLED, record=RECORD | averaged | {"provenance": {"data": "849 portraits"}})
+    assert "clips drawn of them, no deepfakes: 849 portraits" in page_of(tmp_path).text
+    assert "it learnt from real faces, blends and exchanges of them, and clips drawn of them." in page_of(tmp_path).text
     for broken in ([], {"faces": 3}, trained_on | {"faces": "many"}, trained_on | {"fake_folders": [3]}):
         write_run(tmp_path, UNLABELLED, record=RECORD | {"trained_on": broken})
         assert "trained on real and fake videos. " in page_of(tmp_path).text

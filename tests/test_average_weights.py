@@ -9,7 +9,8 @@ from tests.datasets import lively_network, write_split_dataset
 from tools import average_weights
 
 SIZE = 32
-RECORD = {"backbone": "B0", "input_size": SIZE, "faces": "faces"}
+RECORD = {"backbone": "B0", "input_size": SIZE, "faces": "faces", "fakes": "self-blended faces", "data_digest": "d"}
+OF_DRAWN_CLIPS = {name: RECORD[name] for name in ("backbone", "input_size", "faces")} | {"drawn": True}
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,7 @@ def data_dir(tmp_path_factory):
     save_model(network, folder / "a.h5", RECORD)
     other = build_model("B0", SIZE)
     other.set_weights([0.5 * array for array in network.get_weights()])
-    save_model(other, folder / "b.h5", RECORD | {"drawn": True, "asked": {"epochs": 6}})
+    save_model(other, folder / "b.h5", OF_DRAWN_CLIPS | {"asked": {"epochs": 6}})
     return folder
 
 
@@ -44,8 +45,12 @@ def test_the_record_says_what_was_averaged_and_how_good_it_is(data_dir, tmp_path
     out = tmp_path / "mean.h5"
     assert average_weights.main([*options_of(data_dir, "a.h5", "b.h5"), "--out", str(out)]) == 0
     _, record = load_model(out)
-    assert {name: record[name] for name in RECORD} == RECORD and record["weights_digest"]
+    assert {name: record[name] for name in average_weights.SAME} == {
+        name: RECORD[name] for name in average_weights.SAME
+    }
+    assert record["weights_digest"]
     assert [part["share"] for part in record["averaged"]] == [0.5, 0.5]
+    assert [part["data_digest"] for part in record["averaged"]] == ["d", None]
     assert record["averaged"][1]["asked"] == {"epochs": 6} and record["drawn"] is True
     assert record["starting_weights"] == "averaged"
     assert (
@@ -58,8 +63,11 @@ def test_the_record_says_what_was_averaged_and_how_good_it_is(data_dir, tmp_path
 
 def test_what_does_not_fit_is_refused(data_dir, tmp_path, capsys):
     save_model(lively_network(), tmp_path / "marked.h5", RECORD | {"faces": "marked_faces"})
+    save_model(lively_network(), tmp_path / "filmed.h5", RECORD | {"fakes": None})
     for names, more, words in (
         (["a.h5", tmp_path / "marked.h5"], [], "marked.h5: faces is marked_faces"),
+        ([tmp_path / "marked.h5"], [], "marked.h5 was trained on marked_faces, but these are faces"),
+        (["a.h5", tmp_path / "filmed.h5"], [], "filmed.h5: has learnt from fakes"),
         (["a.h5", "missing.h5"], [], "missing.h5 does not exist"),
         (["a.h5", "b.h5"], ["--shares", "1"], "2 files of weights, but 1 shares"),
         (["a.h5"], ["--out", str(tmp_path / "x.keras")], "name an .h5 file"),

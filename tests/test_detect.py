@@ -476,8 +476,11 @@ def test_a_perfect_score_of_many_people_is_no_doubt():
 def test_weights_that_never_saw_a_deepfake_say_so():
     metrics = {"val_faces": {"roc_auc": {"value": 0.97, "interval": [0.95, 0.98]}}}
     assert "never from deepfakes" in detect.doubt({"metrics": metrics, "fakes": "self-blended faces"})
-    drawn_too = detect.doubt({"metrics": metrics, "fakes": "self-blended faces", "drawn": True})
-    assert "clips drawn of them, never from deepfakes" in drawn_too and "that a program drew" not in drawn_too
+    only_drawn = {"metrics": metrics, "fakes": "self-blended faces", "drawn": True}
+    found = detect.doubt(only_drawn)
+    assert "blends of them, never from deepfakes" in found and "that a program drew" in found
+    found = detect.doubt(only_drawn | {"averaged": [{"share": 1.0}]})
+    assert "clips drawn of them, never from deepfakes" in found and "that a program drew" not in found
     assert detect.doubt({"metrics": metrics, "fakes": "fake videos", "drawn": False}) is None
     assert "that a program drew" in detect.doubt({"metrics": metrics, "fakes": "fake videos", "drawn": True})
     metrics["val_faces"]["roc_auc"]["interval"] = None

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ from skimage import data
 from common.constants import REAL
 from common.dataset import read_dataset
 from common.labels import Video, load_videos
+from common.records import InputError
 from tests.datasets import write_split_dataset
 from tools import make_portrait_fakes
 from tools.make_portrait_fakes import CLIP_FRAMES, LEAST_EYES_PX, Portrait, find_portraits, make_pairs
@@ -53,7 +55,7 @@ def portraits(tmp_path_factory):
 def made(portraits, tmp_path_factory):
     """The folder that the tool makes of them, with one actor."""
     folder = tmp_path_factory.mktemp("made") / "new" / "fakes"
-    assert make_portrait_fakes.main([*portraits, "--out", str(folder), "--actors", "1"]) == 0
+    assert make_portrait_fakes.main([*portraits, "--everyone", "--out", str(folder), "--actors", "1"]) == 0
     return folder
 
 
@@ -108,9 +110,8 @@ def test_another_persons_face_is_blended_in_not_a_changed_copy(portraits):
 def test_clips_are_short_and_named_with_their_original(made):
     entries = json.loads((made / "clips" / "metadata.json").read_text())
     assert list(entries) == ["p0000_0_fake.mp4", "p0000_0_real.mp4"]
-    assert (
-        entries["p0000_0_fake.mp4"]["original"] == "p0000_0_real.mp4" and entries["p0000_0_fake.mp4"]["drawn"] is True
-    )
+    assert entries["p0000_0_fake.mp4"]["original"] == "p0000_0_real.mp4"
+    assert all(entry["drawn"] is True for entry in entries.values())
     clips = []
     for name in entries:
         clip, frames = cv2.VideoCapture(str(made / "clips" / name)), []
@@ -144,14 +145,43 @@ def test_only_people_of_the_training_set_are_taken_where_a_split_is_given(tmp_pa
 def test_an_existing_folder_is_not_touched(portraits, made, capsys):
     before = sorted(path.stat().st_mtime_ns for path in made.rglob("*"))
     with pytest.raises(SystemExit) as stopped:
-        make_portrait_fakes.main([*portraits, "--out", str(made)])
+        make_portrait_fakes.main([*portraits, "--everyone", "--out", str(made)])
     assert stopped.value.code == 2 and "is there already" in capsys.readouterr().err
     assert sorted(path.stat().st_mtime_ns for path in made.rglob("*")) == before
 
 
-def test_one_person_is_too_few(portraits, tmp_path, capsys):
-    options = [*portraits[:3], str(Path(portraits[3]) / "hopper.png"), *portraits[4:]]
+def refusal(options, tmp_path, capsys):
+    """Return what the tool says when it refuses."""
     with pytest.raises(SystemExit) as stopped:
         make_portrait_fakes.main([*options, "--out", str(tmp_path / "fakes")])
-    assert stopped.value.code == 2 and "fewer than two people" in capsys.readouterr().err
-    assert not (tmp_path / "fakes").exists()
+    assert stopped.value.code == 2 and not (tmp_path / "fakes").exists()
+    return capsys.readouterr().err
+
+
+def test_one_person_is_too_few(portraits, tmp_path, capsys):
+    options = [*portraits[:3], str(Path(portraits[3]) / "hopper.png"), *portraits[4:], "--everyone"]
+    assert "fewer than two people" in refusal(options, tmp_path, capsys)
+
+
+def test_whoever_may_be_somebody_else_is_refused(portraits, tmp_path, capsys):
+    """Two photos of one person must not be taken for two people: one could be in training, the other in the test set."""
+    assert "--train-of" in refusal(portraits, tmp_path, capsys)  # who is to be left unseen must be said
+    videos = tmp_path / "videos"
+    shutil.copytree(portraits[3], videos)
+    options = [*portraits[:3], str(videos), *portraits[4:], "--everyone"]
+    metadata = json.loads((videos / "metadata.json").read_text())
+    del metadata["hopper.png"]["group"]
+    (videos / "metadata.json").write_text(json.dumps(metadata))
+    assert "hopper.png: metadata.json gives no group" in refusal(options, tmp_path, capsys)
+    metadata["hopper.png"] = {"label": "FAKE", "group": "hop"}
+    (videos / "metadata.json").write_text(json.dumps(metadata))
+    assert "fewer than two people" in refusal(options, tmp_path, capsys)  # a fake is nobody's portrait
+    (videos / "metadata.json").write_text("{")
+    assert "metadata.json: cannot be used" in refusal(options, tmp_path, capsys)
+
+
+def test_missing_frames_are_named(portraits, tmp_path, capsys):
+    options = [*portraits[:5], str(tmp_path / "nowhere"), "--everyone"]
+    assert f"{tmp_path / 'nowhere'} does not exist" in refusal(options, tmp_path, capsys)
+    with pytest.raises(InputError, match=r"gone\.png is missing or damaged"):
+        portrait(tmp_path / "gone.png", "a").read()

@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 import pytest
 
+from common.records import OutputError
+
 make_sample_videos = importlib.import_module("tools.make_sample_videos")
 
 ACTORS, SEED = 4, 7  # actor 3 has a companion
@@ -280,12 +282,12 @@ def test_bad_arguments(tmp_path, options):
 
 
 def test_unwritable_clip_is_an_error(tmp_path):
-    with pytest.raises(OSError, match="cannot write"):
+    with pytest.raises(OutputError, match="cannot write"):
         make_sample_videos.write_clips([tmp_path / "missing" / "a.mp4"], [])
 
 
 def test_interrupted_clip_does_not_appear(tmp_path):
     few = [(np.zeros((360, 480, 3), np.uint8),)] * 3
-    with pytest.raises(OSError, match="whole"):
+    with pytest.raises(OutputError, match="whole"):
         make_sample_videos.write_clips([tmp_path / "a.mp4"], few)
     assert not (tmp_path / "a.mp4").exists()

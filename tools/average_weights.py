@@ -25,7 +25,7 @@ from common.constants import REAL, SELF_BLENDED_FACES
 from common.dataset import read_dataset
 from common.metrics import describe, say_headline
 from common.model import build_model, load_arrays, save_model
-from common.model_record import describe_model, read_model_record
+from common.model_record import check_faces, describe_model, read_model_record
 from common.paths import locate
 from common.predictions import BATCH, self_blended_row
 from common.records import InputError
@@ -34,9 +34,11 @@ SAME = "backbone", "input_size", "faces"  # of the records of weights that can b
 
 
 def read_records(paths):
-    """Return the records of the weights; raises InputError where two of them are not of the same network."""
+    """Return the records of the weights; raises InputError where two are not of the same network, or one knows filmed fakes."""
     records = [read_model_record(path) for path in paths]
     for path, record in zip(paths, records, strict=True):
+        if record.get("fakes") != SELF_BLENDED_FACES and not record.get("drawn"):
+            raise InputError(f"{path}: has learnt from fakes that the record of an average has no words for")
         for name in SAME:
             if record[name] != records[0][name]:
                 raise InputError(f"{path}: {name} is {record[name]}, of {paths[0]} it is {records[0][name]}")
@@ -84,6 +86,7 @@ def main(argv=None):
         stop(f"{args.out}: name an .h5 file; its record is written beside it as .json")
     dataset, parts = read_dataset(locate(args, "split_dir"))
     records = read_records(args.weights)
+    check_faces(records[0], dataset["faces"], args.weights[0])
     settings = Namespace(**{name: records[0][name] for name in SAME})
     model = build_model(settings.backbone, settings.input_size)
     average(model, args.weights, shares)
@@ -95,7 +98,7 @@ def main(argv=None):
         calibration = calibration or make_calibration(labels, scores, video_ids, groups, {})
         metrics[f"{split}_faces"] = describe(labels, calibrate(scores, calibration["faces"]), groups, args.seed)
     averaged = [
-        {"share": share / sum(shares), "weights_digest": record.get("weights_digest"), "asked": record.get("asked")}
+        {"share": share / sum(shares)} | {name: record.get(name) for name in ("weights_digest", "data_digest", "asked")}
         for share, record in zip(shares, records, strict=True)
     ]
     results = {
@@ -104,7 +107,7 @@ def main(argv=None):
     }  # fmt: skip
     save_model(model, args.out, describe_model(settings, dataset, {"averaged": averaged}, {}) | results)
     say(f"{args.out}: mean of {len(shares)} weights; calibration: {in_words(calibration)}")
-    say_headline("test faces", metrics["test_faces"])
+    say_headline("validation faces", metrics["val_faces"])  # not of the test set: it must not choose the shares
     return 0
 
 

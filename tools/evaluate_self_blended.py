@@ -136,7 +136,8 @@ def main(argv=None):
     rows = [row for row in parts[args.split] if row["label"] == REAL]
     model, record, draws = load_pairs(rows, args, args.fakes)
     calibration, groups = read_parameters(record, "faces"), [row["group"] for row in rows]
-    same, results = record.get("data_digest") == dataset["digest"], {}
+    learnt_from = {part.get("data_digest") for part in (record, *record.get("averaged", ()))}
+    same, results = learnt_from == {dataset["digest"]}, {}
     known = "the weights come from the training part" if same else "whether the weights have seen them is not known"
     print(
         f"{len(rows)} faces of {len(set(groups))} groups, {args.draws} pairs each, fakes {args.fakes} ({known}); score = P(real)"

@@ -29,25 +29,27 @@ from common.cli import (
     add_seed,
     make_parser,
     positive,
+    require,
     require_videos_dir,
     stop,
     stops_in_words,
     usable_cpus,
 )
+from common.constants import REAL
 from common.dataset import read_dataset
 from common.labels import load_videos
 from common.paths import FACES_RECORD, METADATA, data_root, frames_dir_of
 from common.progress import progress
-from common.records import new_directory, read_json, write_json
+from common.records import InputError, OutputError, new_directory, read_json, write_json
 from common.selfblend import REGIONS, deform, lay_over, region_mask, soften
 from tools import make_sample_videos as drawing
 
 PHOTOS, CLIPS = "a_photos", "clips"  # in this order: where there are too many reals, 02 leaves out the last
-CLIP_FRAMES = 44
+CLIP_FRAMES = 44  # 1.8 s: enough for the 4 frames of each clip that are trained on
 LEAST_EYES_PX = 24  # between the eyes, of a portrait that clips are drawn of: on the canvas it is 60
 HALF_CROP = 1.6  # half the square that a mask is drawn in, in distances of the eyes or from eyes to mouth
 COLOUR_MATCH = (0.7, 1.0)  # what share of the difference in colour and contrast a face loses before it is blended in
-MASK_WEIGHTS = (0.75, 1.0, 1.0, 1.0)
+OPACITIES = (0.75, 1.0, 1.0, 1.0)  # a face that is hardly there would be a blend, not another person's
 
 
 class Portrait(NamedTuple):
@@ -62,7 +64,11 @@ class Portrait(NamedTuple):
         return float(np.hypot(*(self.landmarks[1] - self.landmarks[0])))
 
     def read(self):
-        return cv2.imread(str(self.picture))
+        """Return the photo, uint8 BGR. Raises InputError."""
+        photo = cv2.imread(str(self.picture))
+        if photo is None:
+            raise InputError(f"{self.picture} is missing or damaged: run 00_convert_video_to_image.py --force")
+        return photo
 
 
 class Pair(NamedTuple):
@@ -74,10 +80,12 @@ class Pair(NamedTuple):
 
 
 def find_portraits(videos):
-    """Return the Portraits among the Videos of `load_videos`."""
+    """Return the Portraits among the Videos of `load_videos`. Raises InputError if it is not known who is on one of them."""
     found = []
     for video in videos:
-        if len(video.faces) == 1:
+        if video.label == REAL and len(video.faces) == 1:
+            if video.entry.group is None:
+                raise InputError(f"{video.filename}: {METADATA} gives no group, so who is on it is not known")
             landmarks = read_json(video.folder / "faces" / FACES_RECORD)["faces"][0]["landmarks"]
             picture = video.folder / f"{video.video_id}-{video.faces[0].frame:03d}.png"
             found.append(Portrait(picture, np.array(landmarks, np.float64), video.group))
@@ -121,7 +129,7 @@ def exchange_face(target, source, rng):
         (tone, spread), (own_tone, own_spread) = ((lab[inside].mean(0), lab[inside].std(0)) for lab in (below, above))
         above = (above - own_tone) * (1 + share * (spread / (own_spread + 1e-3) - 1)) + own_tone
         above = np.float32(above + share * (tone - own_tone))
-    opacity = (mask * np.float32(rng.choice(MASK_WEIGHTS)))[..., None]
+    opacity = (mask * np.float32(rng.choice(OPACITIES)))[..., None]
     face = np.clip(cv2.cvtColor(above, cv2.COLOR_Lab2BGR), 0, 1) * 255
     return drawing.to_uint8(photo + opacity * (face - photo))
 
@@ -138,11 +146,11 @@ def lay_on_canvas(portrait):
     return drawing.with_skin(np.float32(bgr) / 255, np.clip(head + shoulders, 0, 1))
 
 
-def entries_of(real, fake, group, **facts):
-    """Return the items of metadata.json for a real and its fake."""
+def entries_of(real, fake, group, altered=None, **facts):
+    """Return the items of metadata.json for a real and its fake; `altered`: more of the fake, `facts`: of both."""
     return {
-        real.name: {"label": "REAL", "group": group},
-        fake.name: {"label": "FAKE", "group": group, "original": real.name, **facts},
+        real.name: {"label": "REAL", "group": group, **facts},
+        fake.name: {"label": "FAKE", "group": group, "original": real.name, **(altered or {}), **facts},
     }
 
 
@@ -155,7 +163,7 @@ def make_photos(out_dir, pair, group, seed):
         real, fake = (out_dir / f"{group}_{place}_{kind}.png" for kind in ("real", "fake"))
         altered = exchange_face(target, others[rng.integers(len(others))], rng)
         if not (cv2.imwrite(str(real), target.read()) and cv2.imwrite(str(fake), altered)):
-            raise OSError(f"{fake} could not be written: is the disk full?")
+            raise OutputError(f"{fake} could not be written: is the disk full?")
         entries |= entries_of(real, fake, group)
     return entries
 
@@ -168,7 +176,7 @@ def make_clips(out_dir, pair, group, seed, actors):
         real, fake = (out_dir / f"{group}_{number}_{kind}.mp4" for kind in ("real", "fake"))
         drawing.write_clips([real, fake], (moment[:2] for moment in islice(frames, CLIP_FRAMES)), CLIP_FRAMES)
         altered = {"altered_person": facts["altered_person"]} if facts["altered_person"] != "" else {}
-        entries |= entries_of(real, fake, group, drawn=True, **altered)
+        entries |= entries_of(real, fake, group, altered, drawn=True)
     return entries
 
 
@@ -209,10 +217,12 @@ def build_parser():
     parser.add_argument(
         "--actors", type=positive, default=3, metavar="N", help="people drawn of each pair (default: %(default)s)"
     )
-    parser.add_argument(
+    people = parser.add_mutually_exclusive_group(required=True)
+    people.add_argument(
         "--train-of", type=Path, metavar="DIR",
         help="a split_dataset/: take the people of its training set only, so that the others stay unseen",
     )  # fmt: skip
+    people.add_argument("--everyone", action="store_true", help="take all: nobody stays unseen")
     add_seed(parser)
     return parser
 
@@ -222,7 +232,11 @@ def main(argv=None):
     args = build_parser().parse_args(argv)
     if args.out.exists():
         stop(f"{args.out} is there already: choose a new folder")
-    videos, _ = load_videos(require_videos_dir(args), frames_dir_of(args), data_root(args))
+    videos_dir, frames_dir = require_videos_dir(args), frames_dir_of(args)
+    require(frames_dir, "the faces of the portraits", "00_convert_video_to_image.py, then 01a_crop_faces_mtcnn.py,")
+    videos, problems = load_videos(videos_dir, frames_dir, data_root(args))
+    if problems:
+        stop("{}: {}".format(*problems[0]))
     if args.train_of:
         videos = videos_of_training(videos, args.train_of)
     pairs = make_pairs(find_portraits(videos))

@@ -435,14 +435,14 @@ def write_clips(paths, frames, length=FRAMES):
     codec = cv2.VideoWriter_fourcc(*"mp4v")
     writers = [cv2.VideoWriter(str(path), codec, FRAMES_PER_S, (WIDTH_PX, HEIGHT_PX)) for path in temporary]
     if not all(writer.isOpened() for writer in writers):
-        raise OSError(f"cannot write {paths[0]}: is the folder writable, and does this OpenCV have mp4v?")
+        raise OutputError(f"cannot write {paths[0]}: is the folder writable, and does this OpenCV have mp4v?")
     for moment in frames:
         for writer, frame in zip(writers, moment, strict=True):
             writer.write(frame)
     for writer, hidden, path in zip(writers, temporary, paths, strict=True):
         writer.release()
         if cv2.VideoCapture(str(hidden)).get(cv2.CAP_PROP_FRAME_COUNT) != length:
-            raise OSError(f"{path} could not be written whole: is the disk full?")
+            raise OutputError(f"{path} could not be written whole: is the disk full?")
     for hidden, path in zip(temporary, paths, strict=True):
         os.replace(hidden, path)
 
