@@ -56,12 +56,12 @@ HOW_TO_READ = (
 )
 METHOD = "HiResCAM (Draelos & Carin, 2020) of the logit of FAKE = 1 - P(real)"
 # LAST_LAYER has a cell for 32 x 32 px, FINER_LAYER one for 16 x 16 px (B0 to B7). How often they find the altered half of
-# validation portraits: 0.90 and 0.86 at 224 px, 0.85 and 0.87 at 192 px, 0.63 and 0.86 at 128 px (earlier weights). With
+# validation portraits: 0.91 and 0.91 at 224 px; of earlier weights 0.85 and 0.87 at 192 px, 0.63 and 0.86 at 128 px. With
 # FINER_LAYER, lines were drawn on more than half of the real faces called REAL at 192 and 224 px; with LAST_LAYER, on none.
 LAST_LAYER, FINER_LAYER, SMALLEST_FOR_LAST_PX = "top_activation", "block6a_expand_activation", 192
 RECORD_OF = {"faces": FACES_RECORD, "marked_faces": MARKS_RECORD}
 BATCH, BATCH_PIXELS = 32, 2**19  # faces that the network gets at once, and pixels of them at most
-# In log-odds of FAKE, if the whole crop were like the place. With it a line is drawn on 85 % of the validation blends that the
+# In log-odds of FAKE, if the whole crop were like the place. With it a line is drawn on 88 % of the validation blends that the
 # base weights (224 px) call FAKE, and on no real face that they call REAL.
 # Weaker places get weaker colours, so that a face without any stays grey.
 FULL_COLOUR = 25

@@ -19,12 +19,13 @@ PERSON_MIN_FRAMES = 3  # someone seen in fewer frames is a passer-by or a false 
 
 # What cannot be judged: where the base weights hardly tell a face from its blend. The figures are ROC AUC of 106 held-out
 # portraits, two pairs each, both halves damaged alike (tools/measure_limits.py; +-0.05). Undamaged: 0.96.
-# A face 48 px wide: 0.93, 40: 0.90, 32: 0.84, 24: 0.79, 16: 0.74.
+# A face 48 px wide: 0.93, 40: 0.92, 32: 0.86, 24: 0.81, 16: 0.72.
 MIN_FACE_PX = 40
-# Mean luma of the face, 0 to 255. 17: 0.84, 13: 0.81, 8.8: 0.72 to 0.77, 5.9: 0.59 to 0.65. Undamaged portraits have 70 to 190.
+# Mean luma of the face, 0 to 255. 17: 0.85 to 0.86, 13: 0.82 to 0.84, 8.8: 0.74 to 0.80, 5.9: 0.60 to 0.70.
+# Undamaged portraits have 70 to 190.
 DARKEST_FACE = 9.0
-# Variance of the Laplacian (common/quality.py). 66 and more: 0.90 to 0.95, 19 to 42: 0.69 to 0.84, 7 to 11: 0.67 to 0.71, 4:
-# 0.64. Blurred by 3 px of 128: 0.71, 4: 0.67, 6: 0.64. All 1,061 undamaged portraits have over 55: smooth skin is far from it.
+# Variance of the Laplacian (common/quality.py). 66 and more: 0.90 to 0.95, 19 to 57: 0.72 to 0.86, 7 to 10: 0.68 to 0.71, 4:
+# 0.65. Blurred by 3 px of 128: 0.71, 4: 0.68, 6: 0.65. All 1,061 undamaged portraits have over 55: smooth skin is far from it.
 SOFTEST_FACE = 7.0
 SHARPNESS_SIDE_PX = 128
 # As many as make somebody more than a passer-by. A video of fewer frames needs all of them, a photo its one.
