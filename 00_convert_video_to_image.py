@@ -15,23 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from common.cli import (
-    add_frames_dir,
-    add_path,
-    add_work_options,
-    make_parser,
-    positive,
-    require_videos_dir,
-    say,
-    stop,
-    stops_in_words,
-)
-from common.constants import FRAMES_PER_VIDEO, MAX_PHOTO_PIXELS, MAX_SIDE_PX
-from common.paths import FRAMES_RECORD, Source, data_root, frames_dir_of, list_frame_dirs, list_sources, share_of
-from common.progress import LISTED_MESSAGES
-from common.records import InputError, is_our_folder, new_directory, read_json, source_stamp, write_json
-from common.runner import work_through
-from common.video import check_size, decode, demux, open_video, to_picture
+from common import cli, files, messages, paths
+from common.constants import FRAMES_PER_VIDEO, MAX_SIDE_PX
+from common.errors import InputError
+from common.messages import say
+from deepfake.parallel import loop
+from deepfake.preprocessing import decoding, inputs
 
 STAGE = "00"
 TIMEOUT_S = 600  # per video
@@ -91,18 +80,18 @@ def read_planned(path, packets, wanted_pts):
     B-frames would be faster, but other frames may refer to them, and then the pixels are wrong.)
     """
     found, wanted_pts = {}, set(wanted_pts)
-    container, stream = open_video(path)
+    container, stream = decoding.open_video(path)
     with container:
         context = stream.codec_context
         ranges = iter(plan_decoding(packets, wanted_pts))
         start, end = next(ranges)
-        for index, packet in enumerate(demux(container, stream)):
+        for index, packet in enumerate(decoding.demux(container, stream)):
             if index < start:
                 continue
             context.skip_frame = "DEFAULT" if packet.pts in wanted_pts else "NONREF"
-            frames = decode(context, packet)
+            frames = decoding.decode(context, packet)
             if index == end:
-                frames += decode(context, None)
+                frames += decoding.decode(context, None)
                 context.flush_buffers()
                 start, end = next(ranges, (None, None))
             found.update((frame.pts, frame) for frame in frames if frame.pts in wanted_pts)
@@ -119,11 +108,11 @@ def read_in_order(path, count, frame_count):
     for _ in range(2):
         kept, total, fps = {}, 0, 25.0
         wanted = set(choose_frames(range(frame_count), count))
-        container, stream = open_video(path)
+        container, stream = decoding.open_video(path)
         with container:
             fps = float(stream.average_rate or fps)
-            for packet in chain(demux(container, stream), (None,)):
-                for frame in decode(stream.codec_context, packet):
+            for packet in chain(decoding.demux(container, stream), (None,)):
+                for frame in decoding.decode(stream.codec_context, packet):
                     if total in wanted:
                         kept[total] = frame
                     total += 1
@@ -139,11 +128,11 @@ def read_video(path, count, max_side):
     Pictures are uint8 BGR (h, w, 3), `shown` is the (width, height) that players show, facts are fields of frames.json.
     """
     gc.collect()  # a PyAV frame asked for its side data holds itself: at 1080p, 50 MB a video would pile up
-    container, stream = open_video(path)
+    container, stream = decoding.open_video(path)
     with container:
         packets, cut_off = [], False
         shown_pts = []  # an edit list (a trimmed phone video) hides packets that others still depend on
-        for packet in demux(container, stream):
+        for packet in decoding.demux(container, stream):
             cut_off = cut_off or packet.is_corrupt
             packets.append((packet.pts, packet.is_keyframe))
             if not packet.is_discard:
@@ -172,7 +161,7 @@ def read_video(path, count, max_side):
         warnings.append(f"is damaged or cut off after {length_s:.1f} s")
     shown = (round(width * float(ratio)), height)
     size = saved_size(*shown, max_side)[:2]
-    pictures = [to_picture(frame, *size) for frame in frames]
+    pictures = [decoding.to_picture(frame, *size) for frame in frames]
     if pictures[0].shape[:2] == size != size[::-1]:  # turned by 90 degrees
         shown = shown[::-1]
     facts = {"fps": fps, "length_s": round(length_s, 3), "frames_total": total, "warnings": warnings}
@@ -187,7 +176,7 @@ def read_photo(path, max_side):
     Image.MAX_IMAGE_PIXELS = None  # check_size is stricter
     try:
         with Image.open(path, formats=("JPEG", "PNG", "WEBP")) as image:
-            check_size(*image.size, MAX_PHOTO_PIXELS)
+            decoding.check_size(*image.size, decoding.MAX_PHOTO_PIXELS)
             shown_rgb = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         reason = "is not a readable photo" if isinstance(error, UnidentifiedImageError) else f"cannot be read: {error}"
@@ -202,7 +191,7 @@ def read_photo(path, max_side):
 class Job:
     """One video or photo to take frames from."""
 
-    source: Source
+    source: inputs.Source
     frames_dir: Path
     count: int
     max_side: int
@@ -218,16 +207,16 @@ class Job:
     def made_from(self):
         return {
             "filename": self.source.filename,
-            **source_stamp(self.path),
+            **files.source_stamp(self.path),
             "frames": self.count,
             "max_side": self.max_side,
         }
 
     def is_ours(self):
-        return is_our_folder(self.target_dir, FRAMES_RECORD)
+        return files.is_our_folder(self.target_dir, paths.FRAMES_RECORD)
 
     def finished(self):
-        record = read_json(self.target_dir / FRAMES_RECORD)
+        record = files.read_json(self.target_dir / paths.FRAMES_RECORD)
         try:
             return record if record and record.get("made_from") == self.made_from() else None
         except OSError:
@@ -256,59 +245,67 @@ def convert(job):
     record = {
         "video_id": video_id,
         "made_from": made_from,
-        "width": int(shown[0]), "height": int(shown[1]), "scale": round(saved_size(*shown, job.max_side)[2], 6),
+        "width": int(shown[0]),
+        "height": int(shown[1]),
+        "scale": round(saved_size(*shown, job.max_side)[2], 6),
         **facts,
         "frames": [{"file": name, "time_s": round(time_s, 3)} for name, time_s in zip(names, times_s, strict=True)],
         "counts": {"frames": len(names)},
-    }  # fmt: skip
-    with new_directory(job.target_dir) as folder:
+    }
+    with files.new_directory(job.target_dir) as folder:
         for name, picture in zip(names, pictures, strict=True):
             (folder / name).write_bytes(cv2.imencode(".png", picture)[1])
-        write_json(folder / FRAMES_RECORD, record)
+        files.write_json(folder / paths.FRAMES_RECORD, record)
     return record
 
 
 def prune(frames_dir, videos_dir):
     """Remove the folders made from videos that are no longer there."""
     root = videos_dir.parent if videos_dir.is_file() else videos_dir
-    for folder in list_frame_dirs(frames_dir):
-        record = read_json(folder / FRAMES_RECORD)
+    for folder in inputs.list_frame_dirs(frames_dir):
+        record = files.read_json(folder / paths.FRAMES_RECORD)
         if record and not os.path.lexists(root / record["made_from"]["filename"]):
             shutil.rmtree(folder)
 
 
 def build_parser():
-    parser = make_parser(__doc__)
-    add_path(parser, "videos_dir")
-    add_frames_dir(parser)
-    parser.add_argument("--frames", type=positive, default=FRAMES_PER_VIDEO, help="per video (default: %(default)s)")
+    parser = cli.make_parser(__doc__)
+    cli.add_path(parser, "videos_dir")
+    cli.add_frames_dir(parser)
     parser.add_argument(
-        "--max-side", type=positive, default=MAX_SIDE_PX, metavar="PX", help="of a saved frame (default: %(default)s)"
+        "--frames", type=cli.positive, default=FRAMES_PER_VIDEO, help="per video (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--max-side",
+        type=cli.positive,
+        default=MAX_SIDE_PX,
+        metavar="PX",
+        help="of a saved frame (default: %(default)s)",
     )
     parser.add_argument("--prune", action="store_true", help="remove the frames of videos that are no longer there")
-    add_work_options(parser, TIMEOUT_S)
+    cli.add_work_options(parser, TIMEOUT_S)
     return parser
 
 
-@stops_in_words
+@cli.stops_in_words
 def main(argv=None):
     args = build_parser().parse_args(argv)
-    videos_dir, frames_dir, data_dir = require_videos_dir(args), frames_dir_of(args), data_root(args)
-    sources, problems, others = list_sources(videos_dir, data_dir)
+    videos_dir, frames_dir, data_dir = cli.require_videos_dir(args), cli.frames_dir_of(args), cli.data_root(args)
+    sources, problems, others = inputs.list_sources(videos_dir, data_dir)
     if others and args.shard[0] == 1:
-        names = ", ".join(path.relative_to(videos_dir).as_posix() for path in others[:LISTED_MESSAGES])
-        more = f" and {len(others) - LISTED_MESSAGES} more" if len(others) > LISTED_MESSAGES else ""
+        names = ", ".join(path.relative_to(videos_dir).as_posix() for path in others[: messages.LISTED_MESSAGES])
+        more = f" and {len(others) - messages.LISTED_MESSAGES} more" if len(others) > messages.LISTED_MESSAGES else ""
         say(f"{STAGE}: ignored, no videos or photos by their names: {names}{more}")
     if not sources and not problems:
-        stop(f"{videos_dir} holds no videos or photos")
+        cli.stop(f"{videos_dir} holds no videos or photos")
     if args.prune and frames_dir.is_dir():
         prune(frames_dir, videos_dir)
     sizes = [source.path.stat().st_size if source.path.exists() else 0 for source in sources]  # 0: a broken link
-    chosen = share_of(sources, sizes, args.shard)
+    chosen = loop.share_of(sources, sizes, args.shard)
     jobs = [Job(source, frames_dir, args.frames, args.max_side) for source in chosen[: args.limit]]
     if args.shard[0] != 1:
         problems = []  # the first shard reports what no shard can read
-    return work_through(STAGE, convert, jobs, args, data_dir, problems)
+    return loop.work_through(STAGE, convert, jobs, args, data_dir, problems)
 
 
 if __name__ == "__main__":

@@ -14,23 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from common.cli import (
-    add_frames_dir,
-    add_path,
-    add_work_options,
-    make_parser,
-    on_spark,
-    require,
-    stop,
-    stops_in_words,
-    usable_cpus,
-)
+from common import cli, files, paths
 from common.constants import LANDMARK_NAMES, MARGIN, MIN_CONFIDENCE, PERSON_MIN_FRAMES
-from common.detector import build_detector, find_faces
-from common.paths import FACES_RECORD, FRAMES_RECORD, data_root, digest, frames_dir_of, list_frame_dirs, share_of
-from common.pixels import read_image
-from common.records import InputError, is_our_folder, new_directory, read_json, write_json
-from common.runner import work_through
+from common.errors import InputError
+from deepfake.parallel import loop, pool, spark
+from deepfake.preprocessing import crops, inputs, mtcnn
 
 STAGE = "01a"
 TIMEOUT_S = 600  # per video
@@ -99,7 +87,7 @@ def set_up(threads):
     import cv2
 
     cv2.setNumThreads(threads)
-    detector = build_detector(threads)
+    detector = mtcnn.build_detector(threads)
 
 
 def shrunk_for_detection(frame_bgr):
@@ -116,7 +104,7 @@ def detect(frame_bgr):
     """Return the list of faces of a uint8 BGR frame: box_xywh, landmarks (5 x 2), confidence, in frame pixels."""
     height, width = frame_bgr.shape[:2]
     small_rgb, scale = shrunk_for_detection(frame_bgr)
-    faces = [as_face(row, scale, width, height) for row in find_faces(detector, small_rgb)]
+    faces = [as_face(row, scale, width, height) for row in mtcnn.find_faces(detector, small_rgb)]
     return [face for face in faces if face and face["confidence"] >= MIN_CONFIDENCE]
 
 
@@ -129,7 +117,7 @@ def as_face(row, scale, width, height):
         "box_xywh": [round(float(value), 2) for value in (left, top, right - left, bottom - top)],
         "landmarks": (row[5:15].reshape(2, 5).T / scale).round(2).tolist(),
         "confidence": round(float(row[4]), 6),
-    }  # fmt: skip
+    }
 
 
 def colour_histogram(crop_bgr):
@@ -152,17 +140,17 @@ class Job:
 
     def made_from(self):
         return {
-            "frames_digest": digest(self.path / FRAMES_RECORD),
+            "frames_digest": files.digest(self.path / paths.FRAMES_RECORD),
             "detector": f"mtcnn, longer side {DETECT_SIDE_PX} px",
             "min_confidence": MIN_CONFIDENCE,
             "margin": MARGIN,
         }
 
     def is_ours(self):
-        return is_our_folder(self.target_dir, FACES_RECORD)
+        return files.is_our_folder(self.target_dir, paths.FACES_RECORD)
 
     def finished(self):
-        record = read_json(self.target_dir / FACES_RECORD)
+        record = files.read_json(self.target_dir / paths.FACES_RECORD)
         try:
             fits = record and not record.get("unreadable") and record.get("made_from") == self.made_from()
         except OSError:  # the step before is replacing them at this moment
@@ -174,13 +162,15 @@ def crop_faces(job):
     """Write the faces of one video and its faces.json; return that record. Raises InputError, OutputError."""
     import cv2
 
-    frames_record = read_json(job.path / FRAMES_RECORD)
+    frames_record = files.read_json(job.path / paths.FRAMES_RECORD)
     if not frames_record:
-        raise InputError(f"{FRAMES_RECORD} is not readable; delete the folder and run 00_convert_video_to_image.py")
+        raise InputError(
+            f"{paths.FRAMES_RECORD} is not readable; delete the folder and run 00_convert_video_to_image.py"
+        )
     video_id, made_from = frames_record["video_id"], job.made_from()
     frames, pictures, unreadable = [], [], []
     for number, frame in enumerate(frames_record["frames"]):
-        picture = read_image(job.path / frame["file"])
+        picture = crops.read_image(job.path / frame["file"])
         if picture is None:
             unreadable.append(frame["file"])
         else:
@@ -200,47 +190,59 @@ def crop_faces(job):
         for person, face in sorted(zip(people, faces, strict=True), key=lambda pair: pair[0]):
             name = f"{video_id}-{number:03d}-{person:02d}.png"
             images[name] = cv2.imencode(".png", face["crop"])[1].tobytes()
-            rows.append({
-                "file": name, "frame": number, "frame_s": frame["time_s"], "person": person,
-                "confidence": face["confidence"], "box_xywh": face["box_xywh"], "crop_xywh": list(face["crop_xywh"]),
-                "landmarks": face["landmarks"], "face_px": round(max(face["box_xywh"][2:]) / frames_record["scale"], 1),
-                "digest": digest(images[name]),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "file": name,
+                    "frame": number,
+                    "frame_s": frame["time_s"],
+                    "person": person,
+                    "confidence": face["confidence"],
+                    "box_xywh": face["box_xywh"],
+                    "crop_xywh": list(face["crop_xywh"]),
+                    "landmarks": face["landmarks"],
+                    "face_px": round(max(face["box_xywh"][2:]) / frames_record["scale"], 1),
+                    "digest": files.digest(images[name]),
+                }
+            )
     record = {
-        "video_id": video_id, "made_from": made_from, "frames_read": len(pictures), "unreadable": unreadable,
+        "video_id": video_id,
+        "made_from": made_from,
+        "frames_read": len(pictures),
+        "unreadable": unreadable,
         "warnings": [f"{name} is not readable; run 00_convert_video_to_image.py --force" for name in unreadable],
         "reason": None if rows else f"no face of confidence >= {MIN_CONFIDENCE} in {len(pictures)} frames",
-        "landmark_names": LANDMARK_NAMES, "faces": rows,
+        "landmark_names": LANDMARK_NAMES,
+        "faces": rows,
         "counts": {"frames": len(pictures), "faces": len(rows), "without a face": 0 if rows else 1},
-    }  # fmt: skip
-    with new_directory(job.target_dir) as folder:
+    }
+    with files.new_directory(job.target_dir) as folder:
         for name, data in images.items():
             (folder / name).write_bytes(data)
-        write_json(folder / FACES_RECORD, record)
+        files.write_json(folder / paths.FACES_RECORD, record)
     return record
 
 
 def build_parser():
-    parser = make_parser(__doc__)
-    add_path(parser, "videos_dir")
-    add_frames_dir(parser)
-    add_work_options(parser, TIMEOUT_S)
+    parser = cli.make_parser(__doc__)
+    cli.add_path(parser, "videos_dir")
+    cli.add_frames_dir(parser)
+    cli.add_work_options(parser, TIMEOUT_S)
     return parser
 
 
-@stops_in_words
+@cli.stops_in_words
 def main(argv=None):
     args = build_parser().parse_args(argv)
-    frames_dir = frames_dir_of(args)
-    require(frames_dir, "it would hold a folder of frames per video", "00_convert_video_to_image.py")
-    folders = list_frame_dirs(frames_dir)
+    frames_dir = cli.frames_dir_of(args)
+    cli.require(frames_dir, "it would hold a folder of frames per video", "00_convert_video_to_image.py")
+    folders = inputs.list_frame_dirs(frames_dir)
     if not folders:
-        stop(f"{frames_dir} holds no folder with a {FRAMES_RECORD}. Run 00_convert_video_to_image.py first.")
-    sizes = [(folder / FRAMES_RECORD).stat().st_size for folder in folders]  # grows with the number of frames
-    jobs = [Job(folder) for folder in share_of(folders, sizes, args.shard)[: args.limit]]
-    workers = min(args.workers or len(usable_cpus()), len(jobs)) or 1
-    threads = 1 if on_spark(args) else max(1, len(usable_cpus()) // workers)
-    return work_through(STAGE, crop_faces, jobs, args, data_root(args), (), set_up, (threads,), workers)
+        cli.stop(f"{frames_dir} holds no folder with a {paths.FRAMES_RECORD}. Run 00_convert_video_to_image.py first.")
+    sizes = [(folder / paths.FRAMES_RECORD).stat().st_size for folder in folders]  # grows with the number of frames
+    jobs = [Job(folder) for folder in loop.share_of(folders, sizes, args.shard)[: args.limit]]
+    workers = min(args.workers or len(pool.usable_cpus()), len(jobs)) or 1
+    threads = 1 if spark.on_spark(args) else max(1, len(pool.usable_cpus()) // workers)
+    return loop.work_through(STAGE, crop_faces, jobs, args, cli.data_root(args), (), set_up, (threads,), workers)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.cli import add_frames_dir, add_path, add_work_options, make_parser, require, stop, stops_in_words
-from common.faces import landmarks_in_crop
-from common.paths import FACES_RECORD, MARKS_RECORD, data_root, digest, frames_dir_of, list_frame_dirs, share_of
-from common.pixels import read_image
-from common.records import InputError, is_our_folder, new_directory, read_json, write_json
-from common.runner import work_through
+from common import cli, files, paths
+from common.errors import InputError
+from deepfake.parallel import loop
+from deepfake.preprocessing import crops, inputs
 
 STAGE = "01b"
 TIMEOUT_S = 120  # per video
@@ -48,13 +46,13 @@ class Job:
         return self.path / "marked_faces"
 
     def made_from(self):
-        return {"faces_digest": digest(self.faces_dir / FACES_RECORD), "radius_per_width": RADIUS_PER_WIDTH}
+        return {"faces_digest": files.digest(self.faces_dir / paths.FACES_RECORD), "radius_per_width": RADIUS_PER_WIDTH}
 
     def is_ours(self):
-        return is_our_folder(self.target_dir, MARKS_RECORD)
+        return files.is_our_folder(self.target_dir, paths.MARKS_RECORD)
 
     def finished(self):
-        record = read_json(self.target_dir / MARKS_RECORD)
+        record = files.read_json(self.target_dir / paths.MARKS_RECORD)
         try:
             fits = record and not record.get("warnings") and record.get("made_from") == self.made_from()
         except OSError:  # the step before is replacing them at this moment
@@ -66,47 +64,51 @@ def mark_faces(job):
     """Write the marked faces of one video; return the record. Raises InputError, OutputError."""
     import cv2
 
-    faces_record = read_json(job.faces_dir / FACES_RECORD)
+    faces_record = files.read_json(job.faces_dir / paths.FACES_RECORD)
     if not faces_record:
-        raise InputError(f"{FACES_RECORD} is not readable; delete its folder and run 01a_crop_faces_mtcnn.py")
+        raise InputError(f"{paths.FACES_RECORD} is not readable; delete its folder and run 01a_crop_faces_mtcnn.py")
     images, unreadable = {}, []
     for face in faces_record["faces"]:
-        face_bgr = read_image(job.faces_dir / face["file"])
+        face_bgr = crops.read_image(job.faces_dir / face["file"])
         if face_bgr is None:
             unreadable.append(face["file"])
         else:
-            images[face["file"]] = cv2.imencode(".png", mark(face_bgr, landmarks_in_crop(face)))[1].tobytes()
+            images[face["file"]] = cv2.imencode(".png", mark(face_bgr, crops.landmarks_in_crop(face)))[1].tobytes()
     record = {
         "made_from": job.made_from(),
-        "digests": {name: digest(data) for name, data in images.items()},
+        "digests": {name: files.digest(data) for name, data in images.items()},
         "warnings": [f"{name} is not readable; run 01a_crop_faces_mtcnn.py --force" for name in unreadable],
         "counts": {"faces marked": len(images)},
     }
-    with new_directory(job.target_dir) as folder:
+    with files.new_directory(job.target_dir) as folder:
         for name, data in images.items():
             (folder / name).write_bytes(data)
-        write_json(folder / MARKS_RECORD, record)
+        files.write_json(folder / paths.MARKS_RECORD, record)
     return record
 
 
 def build_parser():
-    parser = make_parser(__doc__)
-    add_path(parser, "videos_dir")
-    add_frames_dir(parser)
-    add_work_options(parser, TIMEOUT_S)
+    parser = cli.make_parser(__doc__)
+    cli.add_path(parser, "videos_dir")
+    cli.add_frames_dir(parser)
+    cli.add_work_options(parser, TIMEOUT_S)
     return parser
 
 
-@stops_in_words
+@cli.stops_in_words
 def main(argv=None):
     args = build_parser().parse_args(argv)
-    frames_dir = frames_dir_of(args)
-    require(frames_dir, "it would hold a folder of faces per video", "01a_crop_faces_mtcnn.py")
-    folders = [folder for folder in list_frame_dirs(frames_dir) if (folder / "faces" / FACES_RECORD).is_file()]
+    frames_dir = cli.frames_dir_of(args)
+    cli.require(frames_dir, "it would hold a folder of faces per video", "01a_crop_faces_mtcnn.py")
+    folders = [
+        folder for folder in inputs.list_frame_dirs(frames_dir) if (folder / "faces" / paths.FACES_RECORD).is_file()
+    ]
     if not folders:
-        stop(f"no folder below {frames_dir} holds faces/{FACES_RECORD}. Run 01a_crop_faces_mtcnn.py first.")
-    folders = share_of(folders, [1] * len(folders), args.shard)
-    return work_through(STAGE, mark_faces, [Job(folder) for folder in folders[: args.limit]], args, data_root(args))
+        cli.stop(f"no folder below {frames_dir} holds faces/{paths.FACES_RECORD}. Run 01a_crop_faces_mtcnn.py first.")
+    folders = loop.share_of(folders, [1] * len(folders), args.shard)
+    return loop.work_through(
+        STAGE, mark_faces, [Job(folder) for folder in folders[: args.limit]], args, cli.data_root(args)
+    )
 
 
 if __name__ == "__main__":

@@ -26,60 +26,45 @@ from pathlib import Path
 
 import numpy as np
 
-from common.aggregation import CRITERION, choose_aggregate
-from common.arguments import above_0, share
-from common.batches import blended_pairs, load_part, without_fakes
-from common.calibration import calibrate, check_calibration, in_words, make_calibration
-from common.cli import INTERRUPTED, add_path, add_seed, make_parser, positive, say, stops_in_words
-from common.constants import BACKBONES, DEFAULT_INPUT_SIZE, FAKE, REAL, SELF_BLENDED_FACES, THRESHOLD
-from common.dataset import REDO_DATASET, fewer_frames, first_videos, read_dataset
-from common.devices import for_replicas, use_devices
-from common.metrics import describe, say_headline
-from common.model import BASE_WEIGHTS, as_file, build_model, find_starting_weights, load_keras
-from common.model_record import (
-    LARGEST_INPUT_PX,
-    SMALLEST_INPUT_PX,
-    describe_model,
-    finished_record,
-    output_digests,
-    read_model_record,
-    record_path,
-    training_videos,
-)
-from common.network import load_network, network_of
-from common.paths import BEST_MODEL, FACES_CONFUSION, TEST_PREDICTIONS, VAL_PREDICTIONS, digest, locate
-from common.plots import draw_confusion, draw_history
-from common.predictions import (
-    cannot_judge_line,
-    measured,
-    prediction_line,
-    reason_of,
-    score_faces,
-    self_blended_row,
-    write_predictions,
-)
-from common.records import InputError, check_writable, write_atomic, write_csv, write_json, writing
-from common.training import kept_of, load_state, phases_of, starting_model, train
+from common import cli, files, paths
+from common.constants import FAKE, REAL, SELF_BLENDED_FACES, THRESHOLD
+from common.errors import InputError, writing
+from common.messages import say
+from deepfake.dataset import table
+from deepfake.evaluation import aggregation, intervals, predictions, scoring
+from deepfake.evaluation.calibration import calibrate, check_calibration, in_words, make_calibration
+from deepfake.model import batches, efficientnet, scorer, training, weights
+from deepfake.model import record as model_record
+from deepfake.report import plots
 
 STAGE = "03"
 FINE_TUNING_RATE, FROM_RANDOM_RATE = 3e-4, 1e-3
 STATE_FILE = "unfinished.npz"
 HISTORY_COLUMNS = ("epoch", "phase", "loss", "accuracy", "val_loss", "val_accuracy", "seconds")
 LOSS_PLOT, ACCURACY_PLOT = "Loss.png", "Accuracy.png"
-OUTPUTS = (LOSS_PLOT, ACCURACY_PLOT, FACES_CONFUSION, TEST_PREDICTIONS, VAL_PREDICTIONS)
+OUTPUTS = (LOSS_PLOT, ACCURACY_PLOT, paths.FACES_CONFUSION, paths.TEST_PREDICTIONS, paths.VAL_PREDICTIONS)
 ASKED = (
-    "backbone", "input_size", "epochs", "patience", "batch_size", "learning_rate", "weights", "self_blend", "keep", "seed",
+    "backbone",
+    "input_size",
+    "epochs",
+    "patience",
+    "batch_size",
+    "learning_rate",
+    "weights",
+    "self_blend",
+    "keep",
+    "seed",
     "limit",
-)  # fmt: skip
+)
 
 
 def dataset_to_train_on(split_dir, limit, self_blend, train_frames=None):
     """Return (record of 02, {split: rows}). Raises InputError if it cannot be trained on."""
-    dataset, parts = read_dataset(split_dir)
+    dataset, parts = table.read_dataset(split_dir)
     if limit:
-        parts = {split: first_videos(rows, limit) for split, rows in parts.items()}
+        parts = {split: table.first_videos(rows, limit) for split, rows in parts.items()}
     if train_frames:
-        parts["train"] = fewer_frames(parts["train"], train_frames)
+        parts["train"] = table.fewer_frames(parts["train"], train_frames)
     if self_blend and dataset["faces"] != "faces":
         raise InputError(
             f"{split_dir} holds {dataset['faces']}: blending would double the marks and give the blends away; use --faces faces"
@@ -95,44 +80,46 @@ def dataset_to_train_on(split_dir, limit, self_blend, train_frames=None):
 
 def new_training(args, asked, state_path):
     """Return (record of a training that begins, kind of its starting weights, their path or None). Raises InputError."""
-    kind, path, notice = find_starting_weights(args.weights, args.backbone)
+    kind, path, notice = weights.find_starting_weights(args.weights, args.backbone)
     if notice:
         say(f"{STAGE}: {notice}")
     say(f"{STAGE}: starting from {'random' if kind == 'none' else kind} weights{f' ({path})' if path else ''}")
     if kind == "none":
         say(f"{STAGE}: from random weights a few hundred videos are not enough: expect verdicts no better than chance")
-    starting = read_model_record(path) if kind in ("file", "base") else {}
+    starting = model_record.read_model_record(path) if kind in ("file", "base") else {}
     check_calibration(starting)
     if state_path.exists():
         say(f"{STAGE}: an unfinished training with other data or settings is dropped: {state_path}")
         state_path.unlink()
     rate = args.learning_rate or (FROM_RANDOM_RATE if kind == "none" else FINE_TUNING_RATE)
     record = {"asked": asked, "starting_weights": kind, "learning_rate": rate, "history": []}
-    record |= {"starting_calibration": starting.get("calibration"), "phases": phases_of(args.epochs, kind)}
+    record |= {"starting_calibration": starting.get("calibration"), "phases": training.phases_of(args.epochs, kind)}
     return record, kind, path
 
 
 def train_or_go_on(args, asked, parts, state, state_path):
     """Train, or go on where a killed run stopped; return (model with the weights to keep, record of the training)."""
-    keras, _ = load_keras()
-    strategy = use_devices(args.gpus, args.precision, STAGE)
+    keras, _ = efficientnet.load_keras()
+    strategy = training.use_devices(args.gpus, args.precision, STAGE)
     if state:
         record, kind, path = state["record"], "none", None  # whatever it started from, the weights are in the state
     else:
         record, kind, path = new_training(args, asked, state_path)
-        for_replicas(record, args.batch_size, strategy.num_replicas_in_sync if strategy else 1)
+        training.for_replicas(record, args.batch_size, strategy.num_replicas_in_sync if strategy else 1)
     with strategy.scope() if strategy else nullcontext():
-        model = starting_model(kind, path, args.backbone, args.input_size, args.seed)
-    train_part, val_part = (load_part(parts[split], args.input_size, state_path.parent) for split in ("train", "val"))
-    if without_fakes(parts["val"]):
-        val_part = blended_pairs(val_part, args.seed, state_path.parent)
+        model = training.starting_model(kind, path, args.backbone, args.input_size, args.seed)
+    train_part, val_part = (
+        batches.load_part(parts[split], args.input_size, state_path.parent) for split in ("train", "val")
+    )
+    if batches.without_fakes(parts["val"]):
+        val_part = batches.blended_pairs(val_part, args.seed, state_path.parent)
         say(f"{STAGE}: there are no fakes: training, validation and test on self-blended faces")
     counts = f"{len(train_part.labels)} training and {len(val_part.labels)} validation faces"
     say(f"{STAGE}: {counts}, at most {args.epochs} epochs")
-    _, kept = train(model, train_part, val_part, record, state, state_path, STAGE)
+    _, kept = training.train(model, train_part, val_part, record, state, state_path, STAGE)
     keras.utils.clear_session()  # layers get the names of a fresh process: a resumed training ends with the same file
     keras.mixed_precision.set_dtype_policy("float32")  # predictions are those that 03a makes anywhere
-    model = build_model(args.backbone, args.input_size)
+    model = efficientnet.build_model(args.backbone, args.input_size)
     model.set_weights(kept)
     model.compile(jit_compile=False)
     return model, record
@@ -140,15 +127,15 @@ def train_or_go_on(args, asked, parts, state, state_path):
 
 def score_rows(network, rows, args, scratch_dir):
     """Return (rows, scores) as the network gives them; a set without fakes becomes pairs. Raises InputError."""
-    if without_fakes(rows):
-        part = blended_pairs(load_part(rows, args.input_size, scratch_dir), args.seed, scratch_dir)
-        rows = [{**row, "self_blended": "target"} for row in rows] + [self_blended_row(row) for row in rows]
+    if batches.without_fakes(rows):
+        part = batches.blended_pairs(batches.load_part(rows, args.input_size, scratch_dir), args.seed, scratch_dir)
+        rows = [{**row, "self_blended": "target"} for row in rows] + [predictions.self_blended_row(row) for row in rows]
         return rows, network.score(part.faces_rgb)
     measures = np.zeros((len(rows), 2))
-    scores = score_faces(network, [row["path"] for row in rows], args.input_size, STAGE, measures=measures)
+    scores = scoring.score_faces(network, [row["path"] for row in rows], args.input_size, STAGE, measures=measures)
     if None in scores:
-        raise InputError(f"{rows[scores.index(None)]['path']} is not readable; {REDO_DATASET}")
-    return measured(rows, measures), np.array(scores)
+        raise InputError(f"{rows[scores.index(None)]['path']} is not readable; {table.REDO_DATASET}")
+    return predictions.measured(rows, measures), np.array(scores)
 
 
 def columns_of(rows):
@@ -156,147 +143,183 @@ def columns_of(rows):
     return ([row[name] for row in rows] for name in ("label", "video_id", "group"))
 
 
-def fit_calibration(rows, scores, training):
+def fit_calibration(rows, scores, trained):
     """Return the calibration of the network's own scores of the validation faces, by those that can be judged."""
-    usable = np.array([reason_of(row) is None for row in rows])
+    usable = np.array([predictions.reason_of(row) is None for row in rows])
     if len({row["label"] for row in compress(rows, usable)}) < 2:
         usable[:] = True  # there is nothing else to calibrate by
     labels, video_ids, groups = columns_of(list(compress(rows, usable)))
-    starting = {"calibration": training["starting_calibration"]}
+    starting = {"calibration": trained["starting_calibration"]}
     return make_calibration(labels, scores[usable], video_ids, groups, starting)
 
 
-def write_results(network, weights_digest, training, dataset, parts, args, output_dir):
+def write_results(network, weights_digest, trained, dataset, parts, args, output_dir):
     """Draw the plots, write the predictions of validation and test; return what best_model.json says of them.
 
     Faces that cannot be judged are left out of all but the predictions, where they have a reason.
     """
-    history, kept = training["history"], kept_of(training["history"], args.keep)
-    draw_history(output_dir / LOSS_PLOT, history, kept["epoch"], "loss", "binary cross-entropy")
-    draw_history(output_dir / ACCURACY_PLOT, history, kept["epoch"], "accuracy", "share of faces")
-    metrics, calibration, aggregation = {}, None, None
-    for split, file in (("val", VAL_PREDICTIONS), ("test", TEST_PREDICTIONS)):
+    history, kept = trained["history"], training.kept_of(trained["history"], args.keep)
+    plots.draw_history(output_dir / LOSS_PLOT, history, kept["epoch"], "loss", "binary cross-entropy")
+    plots.draw_history(output_dir / ACCURACY_PLOT, history, kept["epoch"], "accuracy", "share of faces")
+    metrics, calibration, rule = {}, None, None
+    for split, file in (("val", paths.VAL_PREDICTIONS), ("test", paths.TEST_PREDICTIONS)):
         rows, scores = score_rows(network, parts[split], args, output_dir)
-        calibration = calibration or fit_calibration(rows, scores, training)
+        calibration = calibration or fit_calibration(rows, scores, trained)
         scores = calibrate(scores, calibration["faces"]).tolist()
-        lines = [prediction_line(row, score) for row, score in zip(rows, scores, strict=True)]
-        faceless = [cannot_judge_line(row, row["reason"]) for row in dataset["faceless"] if row["split"] == split]
-        write_predictions(output_dir / file, lines + faceless, weights_digest)
-        aggregation = aggregation or choose_aggregate(lines, args.seed)
+        lines = [predictions.prediction_line(row, score) for row, score in zip(rows, scores, strict=True)]
+        faceless = [
+            predictions.cannot_judge_line(row, row["reason"]) for row in dataset["faceless"] if row["split"] == split
+        ]
+        predictions.write_predictions(output_dir / file, lines + faceless, weights_digest)
+        rule = rule or aggregation.choose_aggregate(lines, args.seed)
         lines = [line for line in lines if line["score"] is not None]
         labels, _, groups = columns_of(lines)
         scores = [line["score"] for line in lines]
-        metrics[f"{split}_faces"] = describe(labels, scores, groups, args.seed)
-    predicted, only_blends = [int(score >= THRESHOLD) for score in scores], without_fakes(parts["test"])
+        metrics[f"{split}_faces"] = intervals.describe(labels, scores, groups, args.seed)
+    predicted, only_blends = [int(score >= THRESHOLD) for score in scores], batches.without_fakes(parts["test"])
     title = "Test faces, score per face" + (", fakes self-blended" if only_blends else "")
-    draw_confusion(output_dir / FACES_CONFUSION, labels, predicted, title, "faces")
+    plots.draw_confusion(output_dir / paths.FACES_CONFUSION, labels, predicted, title, "faces")
     return {
-        "aggregation": aggregation[0], "aggregation_choice": aggregation[1], "calibration": calibration,
+        "aggregation": rule[0],
+        "aggregation_choice": rule[1],
+        "calibration": calibration,
         "fakes": SELF_BLENDED_FACES if only_blends else "fake videos",
-        "trained_on": training_videos(parts["train"], args.self_blend), "kept_epoch": kept, "metrics": metrics,
-        "outputs": output_digests(output_dir, OUTPUTS),
-    }  # fmt: skip
+        "trained_on": model_record.training_videos(parts["train"], args.self_blend),
+        "kept_epoch": kept,
+        "metrics": metrics,
+        "outputs": model_record.output_digests(output_dir, OUTPUTS),
+    }
 
 
 def build_parser():
-    parser = make_parser(__doc__)
-    add_path(parser, "split_dir")
-    add_path(parser, "checkpoint_dir")
-    add_path(parser, "output_dir")
+    parser = cli.make_parser(__doc__)
+    cli.add_path(parser, "split_dir")
+    cli.add_path(parser, "checkpoint_dir")
+    cli.add_path(parser, "output_dir")
     parser.add_argument(
-        "--weights", default="auto", metavar="W",
+        "--weights",
+        default="auto",
+        metavar="W",
         help="auto | imagenet | noisy-student | base | none | PATH of a best_model.h5 (default: auto: ImageNet if it can be had, "
         "else the base weights of this project, else random)",
-    )  # fmt: skip
-    parser.add_argument("--backbone", choices=BACKBONES, default="B0", help="EfficientNet (default: %(default)s)")
-    parser.add_argument(
-        "--input-size", type=positive, default=DEFAULT_INPUT_SIZE, metavar="PX", help="of a face (default: %(default)s)"
     )
-    parser.add_argument("--epochs", type=positive, default=20, help="at most (default: %(default)s)")
     parser.add_argument(
-        "--batch-size", type=positive, default=32,
+        "--backbone", choices=efficientnet.BACKBONES, default="B0", help="EfficientNet (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--input-size",
+        type=cli.positive,
+        default=efficientnet.DEFAULT_INPUT_SIZE,
+        metavar="PX",
+        help="of a face (default: %(default)s)",
+    )
+    parser.add_argument("--epochs", type=cli.positive, default=20, help="at most (default: %(default)s)")
+    parser.add_argument(
+        "--batch-size",
+        type=cli.positive,
+        default=32,
         help="faces in a step on each GPU, half of them real (default: %(default)s)",
-    )  # fmt: skip
-    parser.add_argument("--gpus", type=positive, metavar="N", help="use the first N GPUs only (default: all)")
+    )
+    parser.add_argument("--gpus", type=cli.positive, metavar="N", help="use the first N GPUs only (default: all)")
     parser.add_argument(
-        "--precision", choices=("auto", "float32", "mixed"), default="auto",
+        "--precision",
+        choices=("auto", "float32", "mixed"),
+        default="auto",
         help="auto: mixed on GPUs of compute capability 7.0 and more, else float32 (default: %(default)s)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--patience", type=positive, default=5, metavar="N",
+        "--patience",
+        type=cli.positive,
+        default=5,
+        metavar="N",
         help="stop after N epochs without a better validation accuracy; not with --keep last (default: %(default)s)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--keep", choices=("best", "last"), default="best",
+        "--keep",
+        choices=("best", "last"),
+        default="best",
         help="weights of the epoch with the highest validation accuracy, or of the last, where validation faces are too few to "
         "choose by (default: %(default)s)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--learning-rate", type=above_0, metavar="R",
+        "--learning-rate",
+        type=cli.above_0,
+        metavar="R",
         help=f"highest, on one GPU (default: {FINE_TUNING_RATE}, from random weights {FROM_RANDOM_RATE})",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--self-blend", type=share, default=0.0, metavar="P",
+        "--self-blend",
+        type=cli.share,
+        default=0.0,
+        metavar="P",
         help="share of the pairs that are a real face and its self-blended version, 0 to 1 (default: 0)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--train-frames", type=positive, metavar="N",
+        "--train-frames",
+        type=cli.positive,
+        metavar="N",
         help="train on at most N frames of each video, evenly spread: frames of a video are much alike, and where time is short "
         "more people teach more than more frames (default: all)",
-    )  # fmt: skip
-    parser.add_argument("--limit", type=positive, metavar="N", help="try the first N videos of each set and class only")
+    )
+    parser.add_argument(
+        "--limit", type=cli.positive, metavar="N", help="try the first N videos of each set and class only"
+    )
     parser.add_argument("--force", action="store_true", help="train again from the start")
-    add_seed(parser)
+    cli.add_seed(parser)
     return parser
 
 
-@stops_in_words
+@cli.stops_in_words
 def main(argv=None):
     parser = build_parser()
     args, started = parser.parse_args(argv), time.monotonic()
     if args.batch_size % 2:
         parser.error("--batch-size must be even: half of a batch is real, half is fake")
-    if not SMALLEST_INPUT_PX <= args.input_size <= LARGEST_INPUT_PX:
-        parser.error(f"--input-size must be {SMALLEST_INPUT_PX} to {LARGEST_INPUT_PX}")
-    dataset, parts = dataset_to_train_on(locate(args, "split_dir"), args.limit, args.self_blend, args.train_frames)
-    output_dir, weights_path = locate(args, "output_dir"), locate(args, "checkpoint_dir") / BEST_MODEL
+    if not model_record.SMALLEST_INPUT_PX <= args.input_size <= model_record.LARGEST_INPUT_PX:
+        parser.error(f"--input-size must be {model_record.SMALLEST_INPUT_PX} to {model_record.LARGEST_INPUT_PX}")
+    dataset, parts = dataset_to_train_on(cli.locate(args, "split_dir"), args.limit, args.self_blend, args.train_frames)
+    output_dir, weights_path = cli.locate(args, "output_dir"), cli.locate(args, "checkpoint_dir") / paths.BEST_MODEL
     state_path = weights_path.with_name(STATE_FILE)
-    weights_file = BASE_WEIGHTS if args.weights in ("auto", "base") else Path(args.weights)
+    weights_file = weights.BASE_WEIGHTS if args.weights in ("auto", "base") else Path(args.weights)
     asked = {name: getattr(args, name) for name in ASKED}
     asked |= {"train_frames": args.train_frames} if args.train_frames else {}  # trainings before that option had none
-    asked |= {"data_digest": dataset["digest"], "weights_digest": weights_file.is_file() and digest(weights_file)}
-    state = None if args.force else load_state(state_path, asked)
-    finished = None if args.force or state else finished_record(weights_path, asked)
-    if finished and finished.get("outputs") == output_digests(output_dir, OUTPUTS):
+    asked |= {"data_digest": dataset["digest"], "weights_digest": weights_file.is_file() and files.digest(weights_file)}
+    state = None if args.force else training.load_state(state_path, asked)
+    finished = None if args.force or state else model_record.finished_record(weights_path, asked)
+    if finished and finished.get("outputs") == model_record.output_digests(output_dir, OUTPUTS):
         say(f"{STAGE}: {weights_path} is already trained on the same data with the same settings; --force trains again")
         return 0
     try:
         for folder in (weights_path.parent, output_dir):
-            check_writable(folder)
+            files.check_writable(folder)
         if finished:
-            (network, training), weights, weights_digest = load_network(weights_path), None, finished["weights_digest"]
+            (network, trained), weights_bytes, weights_digest = (
+                scorer.load_network(weights_path),
+                None,
+                finished["weights_digest"],
+            )
         else:
-            model, training = train_or_go_on(args, asked, parts, state, state_path)
-            weights = as_file(model, weights_path.parent)
-            weights_digest = digest(weights)
-            network = network_of(model, weights, args.backbone, args.input_size)
-        results = write_results(network, weights_digest, training, dataset, parts, args, output_dir)
-        write_csv(weights_path.with_name("history.csv"), HISTORY_COLUMNS, training["history"])
-        if weights:
-            write_atomic(weights_path, weights)
-        record = describe_model(args, dataset, training, results)
-        write_json(record_path(weights_path), {**record, "weights_digest": weights_digest})
+            model, trained = train_or_go_on(args, asked, parts, state, state_path)
+            weights_bytes = weights.as_file(model, weights_path.parent)
+            weights_digest = files.digest(weights_bytes)
+            network = scorer.network_of(model, weights_bytes, args.backbone, args.input_size)
+        results = write_results(network, weights_digest, trained, dataset, parts, args, output_dir)
+        files.write_csv(weights_path.with_name("history.csv"), HISTORY_COLUMNS, trained["history"])
+        if weights_bytes:
+            files.write_atomic(weights_path, weights_bytes)
+        record = model_record.describe_model(args, dataset, trained, results)
+        files.write_json(model_record.record_path(weights_path), {**record, "weights_digest": weights_digest})
         with writing():
             state_path.unlink(missing_ok=True)
     except KeyboardInterrupt:
         say("interrupted; run it again to go on after the last finished epoch")
-        raise SystemExit(INTERRUPTED) from None
+        raise SystemExit(cli.INTERRUPTED) from None
     say(f"{STAGE}: calibration: {in_words(results['calibration'])}")
-    choice = results["aggregation_choice"]["note"] or CRITERION
+    choice = results["aggregation_choice"]["note"] or aggregation.CRITERION
     say(f"{STAGE}: aggregation for 04 --aggregate auto: {results['aggregation']} ({choice})")
-    say_headline(f"{STAGE}: test faces", results["metrics"]["test_faces"])
+    intervals.say_headline(f"{STAGE}: test faces", results["metrics"]["test_faces"])
     kept, duration_s = results["kept_epoch"]["epoch"], time.monotonic() - started
-    say(f"{STAGE}: {len(training['history'])} epochs, {args.keep} {kept}, {weights_path}, {duration_s:.0f} s")
+    say(f"{STAGE}: {len(trained['history'])} epochs, {args.keep} {kept}, {weights_path}, {duration_s:.0f} s")
     return 0
 
 

@@ -8,7 +8,7 @@ A map is HiResCAM (Draelos & Carin, 2020), which is Grad-CAM (Selvaraju et al., 
 the picture: activation times gradient of the logit of FAKE = 1 - P(real), added up over the channels; what speaks for REAL is
 left out. It is taken at the last layer, which has one cell for 32 x 32 px of the input, and there it is the same as Grad-CAM. For
 networks that see faces smaller than 192 px those cells are too few: it is taken where there is one for 16 x 16 px.
-tools/measure_explanations.py measures how often it points to the altered half of a face.
+tools/base_weights/measure_explanations.py measures how often it points to the altered half of a face.
 """
 
 import sys
@@ -19,35 +19,14 @@ from pathlib import Path
 
 import numpy as np
 
-from common.calibration import calibrate, read_parameters
-from common.cli import (
-    add_frames_dir,
-    add_path,
-    add_weights,
-    make_parser,
-    positive,
-    require,
-    say,
-    stops_in_words,
-    weights_of,
-)  # fmt: skip
-from common.model import load_keras, load_model
-from common.model_record import read_model_record
-from common.network import CpuNetwork, load_network
-from common.paths import (
-    EXPLAINED_DIR,
-    EXPLAINED_RECORD,
-    FACES_RECORD,
-    FRAMES_RECORD,
-    MARKS_RECORD,
-    digest,
-    frames_dir_of,
-    locate,
-)
-from common.pixels import read_image, to_square
-from common.predictions import read_predictions
-from common.progress import list_messages, progress
-from common.records import InputError, is_our_folder, new_directory, read_json, write_json
+from common import cli, files, messages, paths
+from common.errors import InputError
+from common.messages import progress, say
+from deepfake.evaluation import predictions
+from deepfake.evaluation.calibration import calibrate, read_parameters
+from deepfake.model import grad_cam
+from deepfake.model import record as model_record
+from deepfake.preprocessing import crops
 
 STAGE = "03b"
 HOW_TO_READ = (
@@ -55,11 +34,7 @@ HOW_TO_READ = (
     "It says where the network found something, not what, nor whether it is right: no proof of an alteration, nor its outline."
 )
 METHOD = "HiResCAM (Draelos & Carin, 2020) of the logit of FAKE = 1 - P(real)"
-# LAST_LAYER has a cell for 32 x 32 px, FINER_LAYER one for 16 x 16 px (B0 to B7). How often they find the altered half of
-# validation portraits: 0.91 and 0.91 at 224 px; of earlier weights 0.85 and 0.87 at 192 px, 0.63 and 0.86 at 128 px. With
-# FINER_LAYER, lines were drawn on more than half of the real faces called REAL at 192 and 224 px; with LAST_LAYER, on none.
-LAST_LAYER, FINER_LAYER, SMALLEST_FOR_LAST_PX = "top_activation", "block6a_expand_activation", 192
-RECORD_OF = {"faces": FACES_RECORD, "marked_faces": MARKS_RECORD}
+RECORD_OF = {"faces": paths.FACES_RECORD, "marked_faces": paths.MARKS_RECORD}
 BATCH, BATCH_PIXELS = 32, 2**19  # faces that the network gets at once, and pixels of them at most
 # In log-odds of FAKE, if the whole crop were like the place. With it a line is drawn on 88 % of the validation blends that the
 # base weights (224 px) call FAKE, and on no real face that they call REAL.
@@ -68,52 +43,6 @@ FULL_COLOUR = 25
 VISIBLE, OPAQUE = 0.2, 0.6  # of full colour: grey below, no more of the face to be seen through it above
 MAX_OPACITY = 0.65
 SAME_SCORE = 0.05  # mixed precision moves scores by a hundredth; other weights or other faces by more
-
-
-def layer_for(input_size):
-    """Return the name of the layer whose cells make the map of faces of `input_size` px."""
-    return LAST_LAYER if input_size >= SMALLEST_FOR_LAST_PX else FINER_LAYER
-
-
-def find_explainer(weights_path, input_size):
-    """Return the explainer of a weights file, as `build_explainer` makes them."""
-    if layer_for(input_size) == LAST_LAYER:
-        network, _ = load_network(weights_path)
-        if isinstance(network, CpuNetwork):
-            return network.explain
-    return build_explainer(load_model(weights_path)[0], layer_for(input_size))
-
-
-def build_explainer(model, layer_name, average=False):
-    """Return a function of uint8 RGB faces (n, size, size, 3): their (heat (n, rows, columns) >= 0, scores (n,)).
-
-    Heat is in logits of FAKE per cell; added up over the cells, with what speaks for REAL, it is what the layer's activations
-    bring to the logit, to first order. `average` the gradient over the picture, and it is Grad-CAM.
-    """
-    keras, _ = load_keras()
-    import tensorflow as tf
-
-    _, normalise, network, *hidden, last = model.layers
-    layer = network.get_layer(layer_name)
-    before = keras.Model(network.inputs, layer.output)
-    after = keras.Model(layer.output, network.output) if layer is not network.layers[-1] else keras.layers.Identity()
-
-    def explain(faces_rgb):
-        activation = before(normalise(faces_rgb), training=False)
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(activation)
-            features = after(activation, training=False)
-            for dense in hidden:
-                features = dense(features, training=False)
-            real_logit = tf.matmul(features, last.kernel) + last.bias
-            fake_logit = -real_logit  # the score itself has no gradient left where it is nearly 0
-        gradient = tape.gradient(fake_logit, activation)
-        if average:
-            gradient = tf.reduce_mean(gradient, axis=(1, 2), keepdims=True)
-        toward_fake = tf.reduce_sum(gradient * activation, axis=-1)
-        return tf.nn.relu(toward_fake).numpy(), tf.sigmoid(real_logit).numpy()[:, 0]
-
-    return explain
 
 
 def colour_share(heat, slope):
@@ -156,14 +85,18 @@ class Job:
 
     @property
     def target_dir(self):
-        return self.folder / EXPLAINED_DIR
+        return self.folder / paths.EXPLAINED_DIR
 
     def made_from(self):
         faces = self.folder / self.face_kind / RECORD_OF[self.face_kind]
-        return {**self.settings, "faces_digest": digest(faces), "scores": [[x["file"], x["score"]] for x in self.faces]}
+        return {
+            **self.settings,
+            "faces_digest": files.digest(faces),
+            "scores": [[x["file"], x["score"]] for x in self.faces],
+        }
 
     def is_complete(self):
-        record = read_json(self.target_dir / EXPLAINED_RECORD)
+        record = files.read_json(self.target_dir / paths.EXPLAINED_RECORD)
         try:
             same = isinstance(record, dict) and record.get("made_from") == self.made_from()
         except OSError:
@@ -173,7 +106,7 @@ class Job:
 
 def faces_to_explain(path):
     """Return (lines of faces that have a score and a file of their own, number of lines that are no predictions)."""
-    lines, broken = read_predictions(path)
+    lines, broken = predictions.read_predictions(path)
     if broken and not lines:
         raise InputError(f"{path} holds no predictions")
     return [
@@ -189,19 +122,19 @@ def most_suspicious(lines, count):
 
 def read_crops(job):
     """Return the uint8 BGR crops of a job; raises InputError."""
-    if not is_our_folder(job.folder, FRAMES_RECORD):
+    if not files.is_our_folder(job.folder, paths.FRAMES_RECORD):
         raise InputError(f"has no frames in {job.folder}; name the place with --videos-dir or --frames-dir")
-    if job.target_dir.exists() and not is_our_folder(job.target_dir, EXPLAINED_RECORD):
+    if job.target_dir.exists() and not files.is_our_folder(job.target_dir, paths.EXPLAINED_RECORD):
         raise InputError(f"its overlays belong in {job.target_dir}, which is a file or folder of your own; rename it")
-    paths = [job.folder / job.face_kind / face["file"] for face in job.faces]
-    crops = [read_image(path) for path in paths]
-    for path, crop in zip(paths, crops, strict=True):
+    crop_paths = [job.folder / job.face_kind / face["file"] for face in job.faces]
+    pictures = [crops.read_image(path) for path in crop_paths]
+    for path, crop in zip(crop_paths, pictures, strict=True):
         if crop is None:
             raise InputError(f"{path} is not readable")
-    return crops
+    return pictures
 
 
-def write_explained(job, crops, heats, scores, slope):
+def write_explained(job, pictures, heats, scores, slope):
     """Write the overlays of one video and their record. Raises InputError if the scores are not those of the predictions."""
     import cv2
 
@@ -213,21 +146,30 @@ def write_explained(job, crops, heats, scores, slope):
             )
     shares = [colour_share(heat, slope) for heat in heats]
     listed = [
-        {**{name: face.get(name) for name in ("file", "frame", "person", "score")}, "peak": round(float(share.max()), 3)}
+        {
+            **{name: face.get(name) for name in ("file", "frame", "person", "score")},
+            "peak": round(float(share.max()), 3),
+        }
         for face, share in zip(job.faces, shares, strict=True)
-    ]  # fmt: skip
+    ]
     record = {
-        "video_id": job.faces[0]["video_id"], "made_from": job.made_from(), "model_digest": job.settings["model_digest"],
-        "method": METHOD, "layer": job.settings["layer"], "score": "P(real): 1 real, 0 fake", "peak": "of full colour",
-        "how_to_read": HOW_TO_READ, "faces": listed,
-    }  # fmt: skip
-    with new_directory(job.target_dir) as folder:
-        for face, crop, share in zip(job.faces, crops, shares, strict=True):
+        "video_id": job.faces[0]["video_id"],
+        "made_from": job.made_from(),
+        "model_digest": job.settings["model_digest"],
+        "method": METHOD,
+        "layer": job.settings["layer"],
+        "score": "P(real): 1 real, 0 fake",
+        "peak": "of full colour",
+        "how_to_read": HOW_TO_READ,
+        "faces": listed,
+    }
+    with files.new_directory(job.target_dir) as folder:
+        for face, crop, share in zip(job.faces, pictures, shares, strict=True):
             encoded, data = cv2.imencode(".png", draw_overlay(crop, share))
             if not encoded:
                 raise InputError(f"the overlay of {face['file']} cannot be written as PNG")
             (folder / face["file"]).write_bytes(data)
-        write_json(folder / EXPLAINED_RECORD, record)
+        files.write_json(folder / paths.EXPLAINED_RECORD, record)
 
 
 def explain_jobs(jobs, explain, input_size, calibration):
@@ -236,14 +178,14 @@ def explain_jobs(jobs, explain, input_size, calibration):
     waiting = []  # (job, crops) of the batch that is being filled
 
     def flush():
-        faces_rgb = np.stack([to_square(crop, input_size) for _, crops in waiting for crop in crops])
+        faces_rgb = np.stack([crops.to_square(crop, input_size) for _, pictures in waiting for crop in pictures])
         parts = [explain(faces_rgb[start : start + size]) for start in range(0, len(faces_rgb), size)]
         heats, scores = (np.concatenate(found) for found in zip(*parts, strict=True))
         scores, start = calibrate(scores, calibration), 0
-        for job, crops in waiting:
-            end = start + len(crops)
+        for job, pictures in waiting:
+            end = start + len(pictures)
             try:
-                write_explained(job, crops, heats[start:end], scores[start:end], calibration["a"])
+                write_explained(job, pictures, heats[start:end], scores[start:end], calibration["a"])
                 yield job, None
             except InputError as error:
                 yield job, error
@@ -255,50 +197,53 @@ def explain_jobs(jobs, explain, input_size, calibration):
             waiting.append((job, read_crops(job)))
         except InputError as error:
             yield job, error
-        if sum(len(crops) for _, crops in waiting) >= size:
+        if sum(len(pictures) for _, pictures in waiting) >= size:
             yield from flush()
     if waiting:
         yield from flush()
 
 
 def build_parser():
-    parser = make_parser(__doc__)
-    add_path(parser, "videos_dir")
-    add_frames_dir(parser)
-    add_path(parser, "predictions")
-    add_weights(parser)
+    parser = cli.make_parser(__doc__)
+    cli.add_path(parser, "videos_dir")
+    cli.add_frames_dir(parser)
+    cli.add_path(parser, "predictions")
+    cli.add_weights(parser)
     parser.add_argument(
         "--faces-per-video",
-        type=positive,
+        type=cli.positive,
         default=3,
         metavar="N",
         help="the most suspicious ones (default: %(default)s)",
     )
-    parser.add_argument("--limit", type=positive, metavar="N", help="try the first N videos only")
+    parser.add_argument("--limit", type=cli.positive, metavar="N", help="try the first N videos only")
     parser.add_argument("--force", action="store_true", help="redo what is complete")
     return parser
 
 
-@stops_in_words
+@cli.stops_in_words
 def main(argv=None):
     args, started = build_parser().parse_args(argv), time.monotonic()
-    predictions = locate(args, "predictions")
-    require(predictions, "it would hold the scores of the faces", "03_train_cnn.py or 03a_load_model.py")
-    weights_path = weights_of(args)
-    record = read_model_record(weights_path)
+    predictions = cli.locate(args, "predictions")
+    cli.require(predictions, "it would hold the scores of the faces", "03_train_cnn.py or 03a_load_model.py")
+    weights_path = cli.weights_of(args)
+    record = model_record.read_model_record(weights_path)
     settings = {
-        "model_digest": digest(weights_path), "calibration": read_parameters(record, "faces"), "method": METHOD,
-        "layer": layer_for(record["input_size"]), "full_colour": [FULL_COLOUR, "or the strongest place"],
+        "model_digest": files.digest(weights_path),
+        "calibration": read_parameters(record, "faces"),
+        "method": METHOD,
+        "layer": grad_cam.layer_for(record["input_size"]),
+        "full_colour": [FULL_COLOUR, "or the strongest place"],
         "faces_per_video": args.faces_per_video,
-    }  # fmt: skip
+    }
     lines, broken = faces_to_explain(predictions)
     chosen = most_suspicious(lines, args.faces_per_video)
-    frames_dir = frames_dir_of(args)
+    frames_dir = cli.frames_dir_of(args)
     jobs = [Job(frames_dir / name, chosen[name], record["faces"], settings) for name in list(chosen)[: args.limit]]
     todo = [job for job in jobs if args.force or not job.is_complete()]
     results, done, failed = (), 0, []
     if todo:
-        explain = find_explainer(weights_path, record["input_size"])
+        explain = grad_cam.find_explainer(weights_path, record["input_size"])
         results = explain_jobs(todo, explain, record["input_size"], settings["calibration"])
     for job, error in progress(results, len(todo), STAGE, "videos"):
         if error:
@@ -307,7 +252,7 @@ def main(argv=None):
             done += len(job.faces)
     if broken:
         failed.append((predictions, f"{broken} lines are no predictions"))
-    list_messages(STAGE, "failed", failed)
+    messages.list_messages(STAGE, "failed", failed)
     say(
         f"{STAGE}: {len(jobs)} videos, {done} faces explained, {len(jobs) - len(todo)} videos were complete, "
         f"{len(failed)} failed, {time.monotonic() - started:.0f} s"

@@ -19,45 +19,19 @@ from pathlib import Path
 
 import numpy as np
 
-from common import degrade
-from common.calibration import read_parameters, video_means
-from common.cli import (
-    add_frames_dir,
-    add_path,
-    add_seed,
-    add_weights,
-    make_parser,
-    positive,
-    say,
-    stop,
-    stops_in_words,
-    usable_cpus,
-    weights_of,
-)  # fmt: skip
-from common.constants import FAKE, PHOTO_SUFFIXES, REAL
-from common.dataset import REDO_DATASET, evenly_spread, read_test_faces
-from common.degrade import H264, KINDS, NONE, label_of
-from common.metrics import describe
-from common.model_record import check_faces
-from common.network import load_network
-from common.paths import (
-    FACES_RECORD,
-    FRAMES_RECORD,
-    ROBUSTNESS_PLOT,
-    ROBUSTNESS_SCORES,
-    ROBUSTNESS_TABLE,
-    SPLIT_RECORD,
-    digest,
-    frames_dir_of,
-    locate,
-)
-from common.pixels import read_image, to_square
-from common.plots import draw_robustness
-from common.predictions import score_faces
-from common.progress import list_messages, progress
-from common.records import InputError, read_json, write_csv, write_json
-from common.runner import run_in_workers
-from common.video import shown_frames, to_picture
+from common import cli, files, messages, paths
+from common.constants import FAKE, REAL
+from common.errors import InputError
+from common.messages import progress, say
+from deepfake.augmentation import corruptions
+from deepfake.dataset import table
+from deepfake.evaluation import calibration, intervals, scoring
+from deepfake.evaluation.calibration import read_parameters
+from deepfake.model import record as model_record
+from deepfake.model import scorer
+from deepfake.parallel import pool
+from deepfake.preprocessing import crops, decoding, inputs
+from deepfake.report import plots
 
 STAGE = "03c"
 TIMEOUT_S = 600  # per video and strength
@@ -81,46 +55,49 @@ class Recompression:
 
 def crops_after(job):
     """Return {name of the crop: uint8 BGR (size, size, 3)} of a video that was compressed again. Raises InputError."""
-    record, faces = read_json(job.folder / FRAMES_RECORD), read_json(job.folder / "faces" / FACES_RECORD)
+    record, faces = (
+        files.read_json(job.folder / paths.FRAMES_RECORD),
+        files.read_json(job.folder / "faces" / paths.FACES_RECORD),
+    )
     if not record or not faces:
-        raise InputError(f"{job.folder} has no {FRAMES_RECORD} or no faces/{FACES_RECORD}; run 00 and 01a")
+        raise InputError(f"{job.folder} has no {paths.FRAMES_RECORD} or no faces/{paths.FACES_RECORD}; run 00 and 01a")
     wanted = [face for face in faces["faces"] if face["file"] in job.files]
     moments = sorted({(face["frame_s"], face["frame"]) for face in wanted})
     size = [round(side * record["scale"]) for side in (record["width"], record["height"])]
     numbers = {}  # of the frame in the stream: of the saved frame
 
     def pictures():
-        for number, (time_s, picture) in enumerate(shown_frames(job.path)):
+        for number, (time_s, picture) in enumerate(decoding.shown_frames(job.path)):
             if len(numbers) < len(moments) and time_s >= moments[len(numbers)][0] - TIME_ROUNDING_S:
                 numbers[number] = moments[len(numbers)][1]
             yield picture
             if len(numbers) == len(moments):
                 return
 
-    crops = {}
-    for number, frame in degrade.recompress(pictures(), job.crf):
+    cut = {}
+    for number, frame in corruptions.recompress(pictures(), job.crf):
         if number not in numbers:
             continue
-        picture = to_picture(frame, *size)
+        picture = decoding.to_picture(frame, *size)
         for face in wanted:
             if face["frame"] == numbers[number]:
                 x, y, w, h = face["crop_xywh"]
-                crops[face["file"]] = to_square(picture[y : y + h, x : x + w], job.input_size)[..., ::-1]
-    if crops.keys() != job.files:
+                cut[face["file"]] = crops.to_square(picture[y : y + h, x : x + w], job.input_size)[..., ::-1]
+    if cut.keys() != job.files:
         raise InputError(
-            f"only {len(crops)} of its {len(job.files)} faces were found again; the video or its frames changed"
+            f"only {len(cut)} of its {len(job.files)} faces were found again; the video or its frames changed"
         )
-    return crops
+    return cut
 
 
 def damaged_reader(step, strength, seed):
     """Return a function that reads the crop of a path and damages it, always alike for one seed; None if it is not readable."""
 
     def read(path):
-        face_bgr = read_image(path)
+        face_bgr = crops.read_image(path)
         if face_bgr is None:
             return None
-        rng = np.random.default_rng((seed, int(digest(path.name.encode())[:8], 16)))
+        rng = np.random.default_rng((seed, int(files.digest(path.name.encode())[:8], 16)))
         return np.ascontiguousarray(step(np.ascontiguousarray(face_bgr[..., ::-1]), strength, rng)[..., ::-1])
 
     return read
@@ -135,8 +112,10 @@ def measure(rows, scores, seed):
     result = {"faces": len(rows), "videos": len(first), "groups": len(set(groups))}
     if not rows:
         return result
-    of_videos = describe(*video_means(labels, found, ids), groups[first], seed, rows_are_videos=True)
-    for prefix, metrics in (("", describe(labels, found, groups, seed)), ("video_", of_videos)):
+    of_videos = intervals.describe(
+        *calibration.video_means(labels, found, ids), groups[first], seed, rows_are_videos=True
+    )
+    for prefix, metrics in (("", intervals.describe(labels, found, groups, seed)), ("video_", of_videos)):
         for name in MEASURED:
             entry = metrics.get(name, {"value": None, "interval": None})
             low, high = entry["interval"] or (None, None)
@@ -147,20 +126,20 @@ def measure(rows, scores, seed):
 def recompressed_scores(jobs, score):
     """Return ({file: score}, [(path, reason)]) of videos compressed again, each in a worker process."""
     scores, failed = {}, []
-    results = run_in_workers(crops_after, jobs, min(len(jobs), len(usable_cpus())), TIMEOUT_S) if jobs else ()
-    for job, crops in progress(results, len(jobs), STAGE, "videos"):
-        if isinstance(crops, InputError):
-            failed.append((job.path, str(crops)))
+    results = pool.run_in_workers(crops_after, jobs, min(len(jobs), len(pool.usable_cpus())), TIMEOUT_S) if jobs else ()
+    for job, pictures in progress(results, len(jobs), STAGE, "videos"):
+        if isinstance(pictures, InputError):
+            failed.append((job.path, str(pictures)))
         else:
-            names = sorted(crops)
-            scores |= zip(names, score(names, crops.get), strict=True)
+            names = sorted(pictures)
+            scores |= zip(names, score(names, pictures.get), strict=True)
     return scores, failed
 
 
 def damaged_scores(paths, read, score):
     """Return ({file: score}, [(path, reason)]) of the crops of `paths`, {file: path}, as `read` gives them."""
     found = dict(zip(paths, score(list(paths.values()), read), strict=True))
-    lost = [(paths[file], f"is not readable; {REDO_DATASET}") for file in paths if found[file] is None]
+    lost = [(paths[file], f"is not readable; {table.REDO_DATASET}") for file in paths if found[file] is None]
     return {file: value for file, value in found.items() if value is not None}, lost
 
 
@@ -168,7 +147,7 @@ def videos_of(rows, videos_dir, frames_dir, crf, input_size):
     """Return a Recompression per video; photos are none."""
     files = defaultdict(set)
     for row in rows:
-        if not row["filename"].lower().endswith(PHOTO_SUFFIXES):
+        if not row["filename"].lower().endswith(inputs.PHOTO_SUFFIXES):
             files[row["video_id"], row["filename"]].add(row["file"])
     root = videos_dir.parent if videos_dir.is_file() else videos_dir
     return [
@@ -183,27 +162,33 @@ def score_all(args, rows, kinds, network, record, scores_path, made_from):
     What is complete is kept in `scores_path` after every strength, so that a run that was killed goes on there.
     """
     calibration, size = read_parameters(record, "faces"), record["input_size"]
-    kept = read_json(scores_path) or {}
+    kept = files.read_json(scores_path) or {}
     complete = kept["scores"] if kept.get("made_from") == made_from and not args.force else {}
     paths = {row["file"]: row["path"] for row in rows}
 
     def score(names, read):
-        return score_faces(network, names, size, STAGE, calibration, read=read)
+        return scoring.score_faces(network, names, size, STAGE, calibration, read=read)
 
-    strengths = [(NONE, NONE)] + [(kind, strength) for kind in kinds for strength in KINDS[kind].strengths]
+    strengths = [(corruptions.NONE, corruptions.NONE)] + [
+        (kind, strength) for kind in kinds for strength in corruptions.KINDS[kind].strengths
+    ]
     for kind, strength in progress(strengths, len(strengths), STAGE, "strengths"):
         name, lost = f"{kind} {strength}", []
         scores = complete.get(name)
         if scores is None:
-            if kind == H264:
-                jobs = videos_of(rows, locate(args, "videos_dir"), frames_dir_of(args), strength, size)
+            if kind == corruptions.H264:
+                jobs = videos_of(rows, cli.locate(args, "videos_dir"), cli.frames_dir_of(args), strength, size)
                 scores, lost = recompressed_scores(jobs, score)
             else:
-                read = read_image if kind == NONE else damaged_reader(KINDS[kind].damage, strength, args.seed)
+                read = (
+                    crops.read_image
+                    if kind == corruptions.NONE
+                    else damaged_reader(corruptions.KINDS[kind].damage, strength, args.seed)
+                )
                 scores, lost = damaged_scores(paths, read, score)
             if not lost:  # what failed is tried again by the next run
                 complete[name] = scores
-                write_json(scores_path, {"made_from": made_from, "scores": complete})
+                files.write_json(scores_path, {"made_from": made_from, "scores": complete})
         yield kind, strength, scores, lost
 
 
@@ -213,69 +198,93 @@ def make_table(results, rows, seed):
     All rows of a kind are of the faces that have a score at each of its strengths: a face that is lost at one would else
     count as what that strength does.
     """
-    table, failed, undamaged = [], {}, {}
+    measured_rows, failed, undamaged = [], {}, {}
     for kind, of_kind in groupby(results, key=lambda result: result[0]):
-        found = {NONE: undamaged}
+        found = {corruptions.NONE: undamaged}
         for _, strength, scores, lost in of_kind:
             found[strength] = scores
             failed |= dict(lost)
-        if kind == NONE:
-            undamaged = found[NONE]
+        if kind == corruptions.NONE:
+            undamaged = found[corruptions.NONE]
             continue
         same = set.intersection(*(set(scores) for scores in found.values() if scores))
         for strength, scores in found.items():
             kept = {file: score for file, score in scores.items() if file in same}
-            row = {"kind": kind, "strength": strength, "label": label_of(kind, strength), **measure(rows, kept, seed)}
-            table.append(row)
+            row = {
+                "kind": kind,
+                "strength": strength,
+                "label": corruptions.label_of(kind, strength),
+                **measure(rows, kept, seed),
+            }
+            measured_rows.append(row)
             values = [f"{name.replace('_', ' ')} {row[name]:.3f}" for name in MEASURED if row.get(name) is not None]
-            if strength != NONE or len(table) == 1:  # the undamaged faces once
+            if strength != corruptions.NONE or len(measured_rows) == 1:  # the undamaged faces once
                 say(f"{STAGE}: {row['label']}: {row['faces']} faces: {', '.join(values)}")
-    return table, sorted(failed.items())
+    return measured_rows, sorted(failed.items())
 
 
 def build_parser():
-    parser = make_parser(__doc__)
-    add_path(parser, "videos_dir")
-    add_frames_dir(parser)
-    add_path(parser, "split_dir")
-    add_weights(parser)
-    add_path(parser, "output_dir")
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="of damage (default: all)")
-    parser.add_argument("--limit", type=positive, metavar="N", help="try N videos only, evenly spread")
+    parser = cli.make_parser(__doc__)
+    cli.add_path(parser, "videos_dir")
+    cli.add_frames_dir(parser)
+    cli.add_path(parser, "split_dir")
+    cli.add_weights(parser)
+    cli.add_path(parser, "output_dir")
+    parser.add_argument(
+        "--kinds",
+        nargs="+",
+        choices=corruptions.KINDS,
+        default=list(corruptions.KINDS),
+        help="of damage (default: all)",
+    )
+    parser.add_argument("--limit", type=cli.positive, metavar="N", help="try N videos only, evenly spread")
     parser.add_argument("--force", action="store_true", help="redo what is complete")
-    add_seed(parser)
+    cli.add_seed(parser)
     return parser
 
 
-@stops_in_words
+@cli.stops_in_words
 def main(argv=None):
     args, started = build_parser().parse_args(argv), time.monotonic()
-    weights_path, split_dir, output_dir = weights_of(args), locate(args, "split_dir"), locate(args, "output_dir")
-    rows, _, face_kind = read_test_faces(split_dir, None)
+    weights_path, split_dir, output_dir = (
+        cli.weights_of(args),
+        cli.locate(args, "split_dir"),
+        cli.locate(args, "output_dir"),
+    )
+    rows, _, face_kind = table.read_test_faces(split_dir, None)
     if args.limit:  # the first ones by name could be alike
-        kept = set(evenly_spread(sorted({row["video_id"] for row in rows}), args.limit))
+        kept = set(table.evenly_spread(sorted({row["video_id"] for row in rows}), args.limit))
         rows = [row for row in rows if row["video_id"] in kept]
     if {row["label"] for row in rows} != {FAKE, REAL}:
-        stop(f"the test faces in {split_dir} are not of both classes: nothing to compare (--limit may be too small)")
-    kinds = [kind for kind in KINDS if kind in args.kinds and (kind != H264 or face_kind == "faces")]
-    if face_kind != "faces" and H264 in args.kinds:
+        cli.stop(
+            f"the test faces in {split_dir} are not of both classes: nothing to compare (--limit may be too small)"
+        )
+    kinds = [
+        kind for kind in corruptions.KINDS if kind in args.kinds and (kind != corruptions.H264 or face_kind == "faces")
+    ]
+    if face_kind != "faces" and corruptions.H264 in args.kinds:
         if not kinds:
-            stop("frames taken anew have no landmarks drawn in, so that of the --kinds nothing is left")
+            cli.stop("frames taken anew have no landmarks drawn in, so that of the --kinds nothing is left")
         say(f"{STAGE}: no H.264 rows: frames taken anew have no landmarks drawn in")
-    network, record = load_network(weights_path)
-    check_faces(record, face_kind, weights_path)
+    network, record = scorer.load_network(weights_path)
+    model_record.check_faces(record, face_kind, weights_path)
     made_from = {
-        "weights_digest": digest(weights_path), "calibration": read_parameters(record, "faces"), "seed": args.seed,
-        "data_digest": digest(split_dir / SPLIT_RECORD), "videos": args.limit,
-    }  # fmt: skip
-    results = score_all(args, rows, kinds, network, record, output_dir / ROBUSTNESS_SCORES, made_from)
-    table, failed = make_table(results, rows, args.seed)
-    write_csv(output_dir / ROBUSTNESS_TABLE, COLUMNS, table)
-    draw_robustness(output_dir / ROBUSTNESS_PLOT, table, {kind: KINDS[kind].name for kind in kinds})
-    list_messages(STAGE, "failed", failed)
-    counts = f"{len(rows)} test faces of {len({row['video_id'] for row in rows})} videos, {len(table)} rows"
+        "weights_digest": files.digest(weights_path),
+        "calibration": read_parameters(record, "faces"),
+        "seed": args.seed,
+        "data_digest": files.digest(split_dir / paths.SPLIT_RECORD),
+        "videos": args.limit,
+    }
+    results = score_all(args, rows, kinds, network, record, output_dir / paths.ROBUSTNESS_SCORES, made_from)
+    measured_rows, failed = make_table(results, rows, args.seed)
+    files.write_csv(output_dir / paths.ROBUSTNESS_TABLE, COLUMNS, measured_rows)
+    plots.draw_robustness(
+        output_dir / paths.ROBUSTNESS_PLOT, measured_rows, {kind: corruptions.KINDS[kind].name for kind in kinds}
+    )
+    messages.list_messages(STAGE, "failed", failed)
+    counts = f"{len(rows)} test faces of {len({row['video_id'] for row in rows})} videos, {len(measured_rows)} rows"
     say(
-        f"{STAGE}: {counts} in {output_dir / ROBUSTNESS_TABLE}, {len(failed)} failed, {time.monotonic() - started:.0f} s"
+        f"{STAGE}: {counts} in {output_dir / paths.ROBUSTNESS_TABLE}, {len(failed)} failed, {time.monotonic() - started:.0f} s"
     )
     return 1 if failed else 0
 

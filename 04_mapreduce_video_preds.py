@@ -22,51 +22,16 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from common.aggregation import (
-    AGGREGATES,
-    CERTAIN_ENOUGH,
-    MEASURES,
-    SCORE_DECIMALS,
-    as_row,
-    rule_of,
-)
-from common.calibration import UNCHANGED, read_parameters
-from common.cli import (
-    add_path,
-    add_seed,
-    add_weights,
-    make_parser,
-    positive,
-    say,
-    spark_master,
-    stop,
-    stops_in_words,
-    weights_of,
-)
+from common import cli, files, paths
 from common.constants import CANNOT_JUDGE, FAKE, PERSON_MIN_FRAMES, REAL, THRESHOLD
-from common.metrics import MEANINGS, describe, say_headline
-from common.model_record import record_path
-from common.paths import (
-    KAGGLE_TABLE,
-    METRICS_RECORD,
-    PEOPLE_TABLE,
-    VERDICTS_TABLE,
-    VERDICTS_TEXT,
-    VIDEOS_CONFUSION,
-    locate,
-)
-from common.plots import draw_confusion
-from common.records import (
-    InputError,
-    source_stamp,
-    write_atomic,
-    write_csv,
-    write_json,
-    writing,
-)
-from common.spark import hush, start_spark
-from common.subgroups import subgroups
-from common.verdicts import PEOPLE_COLUMNS, VERDICTS_COLUMNS, read_object, text_report
+from common.errors import InputError, writing
+from common.messages import say
+from deepfake.evaluation import aggregation, intervals, verdicts
+from deepfake.evaluation.calibration import UNCHANGED, read_parameters
+from deepfake.evaluation.metrics import MEANINGS
+from deepfake.model import record as model_record
+from deepfake.parallel.spark import hush, start_spark
+from deepfake.report import plots
 
 STAGE = "04"
 SCHEMA = (
@@ -87,12 +52,12 @@ def judge_videos(faces, aggregate):
     """Return a DataFrame with one row per video from one row per face (the columns of SCHEMA).
 
     `people` is a list of {person, frames, score, reasons}: the number of usable faces, their mean, why the others are not.
-    `common.aggregation` has the same rules in NumPy.
+    `deepfake.evaluation.aggregation` has the same rules in NumPy.
     """
     from pyspark.sql import functions as f
 
     names = ("filename", "group", "label", "video_frames")  # the same in every line of a video
-    usable, certainty = f.col("score").isNotNull(), f.abs(f.col("score") - THRESHOLD) + CERTAIN_ENOUGH
+    usable, certainty = f.col("score").isNotNull(), f.abs(f.col("score") - THRESHOLD) + aggregation.CERTAIN_ENOUGH
     people = faces.groupBy("video_id", "person").agg(
         *(f.min(name).alias(name) for name in names),
         f.count("score").alias("faces"),
@@ -101,8 +66,8 @@ def judge_videos(faces, aggregate):
         f.sum(certainty).alias("weights"),
         f.collect_set(f.when(usable, f.coalesce("frame", f.lit(0)))).alias("frames"),
         f.collect_list(f.when(~usable, f.col("reason"))).alias("reasons"),
-        *(f.sum(f.when(usable, f.col(name))).alias(name) for name in MEASURES),
-        *(f.count(f.when(usable, f.col(name))).alias(f"{name}_known") for name in MEASURES),
+        *(f.sum(f.when(usable, f.col(name))).alias(name) for name in aggregation.MEASURES),
+        *(f.count(f.when(usable, f.col(name))).alias(f"{name}_known") for name in aggregation.MEASURES),
     )
     mean_of_person = f.col("total") / f.col("faces")
     often = f.min(f.when(f.col("faces") >= PERSON_MIN_FRAMES, mean_of_person))
@@ -118,8 +83,8 @@ def judge_videos(faces, aggregate):
         f.collect_list(
             f.struct("person", f.col("faces").alias("frames"), mean_of_person.alias("score"), "reasons")
         ).alias("people"),
-        f.round(score, SCORE_DECIMALS).alias("score"),
-        *((f.sum(name) / f.sum(f"{name}_known")).alias(name) for name in MEASURES),
+        f.round(score, aggregation.SCORE_DECIMALS).alias("score"),
+        *((f.sum(name) / f.sum(f"{name}_known")).alias(name) for name in aggregation.MEASURES),
     )
 
 
@@ -151,7 +116,7 @@ def collect_verdicts(spark, path, aggregate, calibration=UNCHANGED):
     spark.conf.set("spark.sql.adaptive.optimizer.excludedRules", KEEPS_OBSERVATION)
     try:
         faces, observed = read_faces(spark, path)
-        rows = [as_row(judged, calibration) for judged in judge_videos(faces, aggregate).collect()]
+        rows = [aggregation.as_row(judged, calibration) for judged in judge_videos(faces, aggregate).collect()]
     except (PySparkException, Py4JError) as error:
         raise InputError(f"{path} cannot be read by Spark: {str(error).strip().splitlines()[0]}") from error
     return sorted(rows, key=lambda row: row["video_id"]), observed.get["number"], observed.get["example"]
@@ -159,9 +124,9 @@ def collect_verdicts(spark, path, aggregate, calibration=UNCHANGED):
 
 def is_current(output_dir, made_from):
     """Tell whether every output is there and was made from the same predictions with the same settings."""
-    record = read_object(output_dir / METRICS_RECORD)
-    names = (VERDICTS_TEXT, VERDICTS_TABLE, PEOPLE_TABLE, KAGGLE_TABLE)
-    names += (VIDEOS_CONFUSION,) if record.get("labelled") else ()
+    record = files.read_object(output_dir / paths.METRICS_RECORD)
+    names = (paths.VERDICTS_TEXT, paths.VERDICTS_TABLE, paths.PEOPLE_TABLE, paths.KAGGLE_TABLE)
+    names += (paths.VIDEOS_CONFUSION,) if record.get("labelled") else ()
     return record.get("made_from") == made_from and all((output_dir / name).is_file() for name in names)
 
 
@@ -173,18 +138,18 @@ def count_classes(rows):
 def write_results(rows, aggregate, output_dir, seed, made_from):
     """Write every output of this step, metrics.json last; return the metrics of the labelled, judged videos."""
     with writing():  # with it, what a kill leaves half of would be taken for complete
-        (output_dir / METRICS_RECORD).unlink(missing_ok=True)
+        (output_dir / paths.METRICS_RECORD).unlink(missing_ok=True)
     judged, left_out = ([row for row in rows if (row["score"] is None) == out] for out in (False, True))
     labelled = [row for row in judged if row["label"] is not None]
     columns = ([row[name] for row in labelled] for name in ("label", "score", "group"))
-    metrics = describe(*columns, seed, rows_are_videos=True)
-    write_csv(output_dir / VERDICTS_TABLE, VERDICTS_COLUMNS, rows)
+    metrics = intervals.describe(*columns, seed, rows_are_videos=True)
+    files.write_csv(output_dir / paths.VERDICTS_TABLE, verdicts.VERDICTS_COLUMNS, rows)
     people = [
         {"video_id": row["video_id"], "filename": row["filename"], **person}
         for row in rows
         for person in row["people_rows"]
     ]
-    write_csv(output_dir / PEOPLE_TABLE, PEOPLE_COLUMNS, people)
+    files.write_csv(output_dir / paths.PEOPLE_TABLE, verdicts.PEOPLE_COLUMNS, people)
     kaggle = [
         {
             "filename": row["filename"] or row["video_id"],
@@ -192,40 +157,53 @@ def write_results(rows, aggregate, output_dir, seed, made_from):
         }
         for row in rows
     ]
-    write_csv(output_dir / KAGGLE_TABLE, ("filename", "label"), kaggle)
-    write_atomic(output_dir / VERDICTS_TEXT, text_report(rows, metrics, aggregate))
+    files.write_csv(output_dir / paths.KAGGLE_TABLE, ("filename", "label"), kaggle)
+    files.write_atomic(output_dir / paths.VERDICTS_TEXT, verdicts.text_report(rows, metrics, aggregate))
     if labelled:
         predicted = [int(row["score"] >= THRESHOLD) for row in labelled]
         title = f"Videos, aggregate: {aggregate}"
-        draw_confusion(output_dir / VIDEOS_CONFUSION, [row["label"] for row in labelled], predicted, title, "videos")
+        plots.draw_confusion(
+            output_dir / paths.VIDEOS_CONFUSION, [row["label"] for row in labelled], predicted, title, "videos"
+        )
     else:
         with writing():  # one of an earlier run would be taken for this one's
-            (output_dir / VIDEOS_CONFUSION).unlink(missing_ok=True)
-    write_json(output_dir / METRICS_RECORD, {
-        "score": "P(real): 1 real, 0 fake; REAL when at least 0.5", "aggregate": aggregate, "videos": len(rows),
-        "judged": len(judged), "cannot_judge": len(rows) - len(judged), "labelled": len(labelled),
-        **count_classes(labelled), "cannot_judge_reasons": dict(sorted(Counter(row["reason"] for row in left_out).items())),
-        "cannot_judge_labels": count_classes(left_out), "made_from": made_from, "metrics": metrics,
-        "definitions": MEANINGS, "subgroups": subgroups(labelled, seed) if labelled else {},
-        "note": None if metrics else "no judged video has a label",
-    })  # fmt: skip
+            (output_dir / paths.VIDEOS_CONFUSION).unlink(missing_ok=True)
+    files.write_json(
+        output_dir / paths.METRICS_RECORD,
+        {
+            "score": "P(real): 1 real, 0 fake; REAL when at least 0.5",
+            "aggregate": aggregate,
+            "videos": len(rows),
+            "judged": len(judged),
+            "cannot_judge": len(rows) - len(judged),
+            "labelled": len(labelled),
+            **count_classes(labelled),
+            "cannot_judge_reasons": dict(sorted(Counter(row["reason"] for row in left_out).items())),
+            "cannot_judge_labels": count_classes(left_out),
+            "made_from": made_from,
+            "metrics": metrics,
+            "definitions": MEANINGS,
+            "subgroups": intervals.subgroups(labelled, seed) if labelled else {},
+            "note": None if metrics else "no judged video has a label",
+        },
+    )
     return metrics
 
 
 def video_calibration(record, aggregate):
     """Return the calibration of video means that a model's record holds, or stop in words if there is none."""
     if aggregate != "mean":
-        stop(f"--calibrated goes with --aggregate mean: no other has been calibrated, and this is {aggregate}")
-    content = read_object(record)
+        cli.stop(f"--calibrated goes with --aggregate mean: no other has been calibrated, and this is {aggregate}")
+    content = files.read_object(record)
     if not content.get("calibration"):
-        stop(f"{record} holds no calibration; run 03_train_cnn.py, or leave out --calibrated")
+        cli.stop(f"{record} holds no calibration; run 03_train_cnn.py, or leave out --calibrated")
     try:
         calibration = read_parameters(content, "videos")
     except InputError as error:
-        stop(f"{record}: {error}")
+        cli.stop(f"{record}: {error}")
     source = content["calibration"].get("fitted_on", "unknown")
     if calibration == UNCHANGED:
-        stop(f"{record} says that its scores are not calibrated ({source}); leave out --calibrated")
+        cli.stop(f"{record} says that its scores are not calibrated ({source}); leave out --calibrated")
     say(f"{STAGE}: calibration of video means: {source}")
     return calibration
 
@@ -236,43 +214,49 @@ def aggregate_name(aggregate, calibration):
 
 
 def build_parser():
-    parser = make_parser(__doc__)
-    add_path(parser, "predictions")
-    add_path(parser, "output_dir")
+    parser = cli.make_parser(__doc__)
+    cli.add_path(parser, "predictions")
+    cli.add_path(parser, "output_dir")
     parser.add_argument(
-        "--aggregate", choices=(*AGGREGATES, "auto"), default="mean",
+        "--aggregate",
+        choices=(*aggregation.AGGREGATES, "auto"),
+        default="mean",
         help="how a video's faces become its score; auto: as best_model.json says (default: %(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--calibrated", action="store_true",
-        help="give the mean as the probability that 03 has fitted; name --weights if the scores are not those of the checkpoint",
-    )  # fmt: skip
-    add_weights(parser, "an .h5 file, whose .json --aggregate auto and --calibrated read")
-    parser.add_argument(
-        "--spark-master", type=spark_master, metavar="URL", help="such as spark://host:7077 (default: all local cores)"
     )
-    parser.add_argument("--limit", type=positive, metavar="N", help="judge the first N videos only")
+    parser.add_argument(
+        "--calibrated",
+        action="store_true",
+        help="give the mean as the probability that 03 has fitted; name --weights if the scores are not those of the checkpoint",
+    )
+    cli.add_weights(parser, "an .h5 file, whose .json --aggregate auto and --calibrated read")
+    parser.add_argument(
+        "--spark-master",
+        type=cli.spark_master,
+        metavar="URL",
+        help="such as spark://host:7077 (default: all local cores)",
+    )
+    parser.add_argument("--limit", type=cli.positive, metavar="N", help="judge the first N videos only")
     parser.add_argument("--force", action="store_true", help="judge again even if nothing has changed")
-    add_seed(parser)
+    cli.add_seed(parser)
     return parser
 
 
-@stops_in_words
+@cli.stops_in_words
 def main(argv=None):
     args, started = build_parser().parse_args(argv), time.monotonic()
-    predictions, output_dir = args.predictions or str(locate(args, "predictions")), locate(args, "output_dir")
+    predictions, output_dir = args.predictions or str(cli.locate(args, "predictions")), cli.locate(args, "output_dir")
     is_local = "://" not in predictions
     if is_local and not Path(predictions).is_file():
-        stop(
+        cli.stop(
             f"{predictions} does not exist: it would hold the scores of the faces. "
             "Run 03_train_cnn.py or 03a_load_model.py first."
         )
-    record = record_path(weights_of(args, needed=False))
-    aggregate = rule_of(args.aggregate, read_object(record), record)
+    record = model_record.record_path(cli.weights_of(args, needed=False))
+    aggregate = aggregation.rule_of(args.aggregate, files.read_object(record), record)
     calibration = video_calibration(record, aggregate) if args.calibrated else UNCHANGED
     made_from = {"aggregate": aggregate, "calibration": calibration, "seed": args.seed, "limit": args.limit}
     if is_local:
-        made_from |= source_stamp(Path(predictions))
+        made_from |= files.source_stamp(Path(predictions))
         if not args.force and is_current(output_dir, made_from):
             say(f"{STAGE}: {output_dir} already holds the verdicts of {predictions}; --force judges again")
             return 0
@@ -289,10 +273,10 @@ def main(argv=None):
     if broken:
         say(f"{STAGE}: failed: {predictions}: {broken} lines are not predictions, such as {example[:60]!r}")
     if not rows:
-        stop(f"{predictions} holds no predictions")
+        cli.stop(f"{predictions} holds no predictions")
     made_from = None if broken or not is_local else made_from  # a rerun says again what is broken
     metrics = write_results(rows, aggregate_name(aggregate, calibration), output_dir, args.seed, made_from)
-    say_headline(f"{STAGE}: videos", metrics)
+    intervals.say_headline(f"{STAGE}: videos", metrics)
     verdicts = [row["verdict"] for row in rows]
     counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in ("FAKE", "REAL", CANNOT_JUDGE))
     name, duration_s = aggregate_name(aggregate, calibration), time.monotonic() - started

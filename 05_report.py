@@ -15,64 +15,16 @@ import time
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from common.charts import data_uri, draw_charts
-from common.cli import (
-    add_frames_dir,
-    add_path,
-    add_weights,
-    make_parser,
-    positive,
-    printable,
-    require,
-    say,
-    stop,
-    stops_in_words,
-    weights_of,
-)
-from common.constants import (
-    CANNOT_JUDGE,
-    CLASS_NAMES,
-    FACE_KINDS,
-    NO_USABLE_FACE,
-    PHOTO_SUFFIXES,
-    SELF_BLENDED_FACES,
-    THRESHOLD,
-)
-from common.model_facts import (
-    doubt,
-    foreign_faces,
-    learnt_from,
-    model_facts,
-    read_metrics,
-    read_model_facts,
-    read_robustness,
-    training_data,
-)
-from common.paths import (
-    FRAMES_RECORD,
-    METRICS_RECORD,
-    REPORT,
-    REPOSITORY_DIR,
-    ROBUSTNESS_TABLE,
-    VERDICTS_TABLE,
-    data_root,
-    frames_dir_of,
-    locate,
-)
-from common.predictions import LARGEST_NUMBER, check_file_name, parse_line
-from common.records import source_stamp, write_atomic
-from common.thumbnails import MOST_PICTURES, choose_faces, evenly, explained_faces, load_pictures, paths_of
-from common.verdicts import (
-    failed_inputs,
-    plain_words,
-    read_object,
-    read_people,
-    read_verdicts,
-    verdict_of,
-)
+from common import cli, files, paths
+from common.constants import CANNOT_JUDGE, CLASS_NAMES, FACE_KINDS, SELF_BLENDED_FACES, THRESHOLD
+from common.messages import printable, say
+from deepfake.evaluation import aggregation, predictions, verdicts
+from deepfake.parallel import failures
+from deepfake.preprocessing import inputs, quality
+from deepfake.report import charts, pictures, words
 
 STAGE = "05"
-TEMPLATES_DIR = REPOSITORY_DIR / "templates"
+TEMPLATES_DIR = paths.REPOSITORY_DIR / "deepfake" / "report"
 MOST_VIDEOS = 2000  # beyond, browsers get slow; the rest is in video_preds.csv
 MISTAKES, FACES_PER_MISTAKE = 10, 6
 
@@ -89,9 +41,10 @@ def as_face(line):
         return None
     score = line["score"]
     return line | {
-        "p_fake": None if score is None else 1 - score, "verdict": None if score is None else verdict_of(score),
+        "p_fake": None if score is None else 1 - score,
+        "verdict": None if score is None else aggregation.verdict_of(score),
         "reason": line.get("reason"),
-    }  # fmt: skip
+    }
 
 
 def read_faces(path, wanted):
@@ -103,7 +56,7 @@ def read_faces(path, wanted):
     with open(path, "rb") as file:
         for text in file:
             try:
-                line = parse_line(text)
+                line = predictions.parse_line(text)
             except (ValueError, RecursionError):
                 continue  # 04 has said so
             splits[line["video_id"]] = line["split"]
@@ -125,7 +78,7 @@ def lowest_and_highest(faces):
 def folder_of(frames_dir, video_id):
     """Return the folder of a video's frames, or None for an id that leads elsewhere."""
     try:
-        check_file_name(video_id)
+        predictions.check_file_name(video_id)
     except ValueError:
         return None
     return frames_dir / video_id
@@ -133,13 +86,17 @@ def folder_of(frames_dir, video_id):
 
 def read_frames_record(folder):
     """Return what the page shows of a frames.json: width, height, length_s, if they are numbers, and warnings."""
-    record = read_object(folder / FRAMES_RECORD)
+    record = files.read_object(folder / paths.FRAMES_RECORD)
     numbers = {name: record.get(name) for name in ("width", "height", "length_s")}
     warnings = record.get("warnings")
     return {
-        **{name: value for name, value in numbers.items() if isinstance(value, (int, float)) and 0 < value < LARGEST_NUMBER},
+        **{
+            name: value
+            for name, value in numbers.items()
+            if isinstance(value, (int, float)) and 0 < value < predictions.LARGEST_NUMBER
+        },
         "warnings": [str(warning) for warning in warnings] if isinstance(warnings, list) else [],
-    }  # fmt: skip
+    }
 
 
 def describe_people(faces, people, folder, frames_record, face_kind, explained, limit):
@@ -151,16 +108,25 @@ def describe_people(faces, people, folder, frames_record, face_kind, explained, 
         own = [face for face in faces if face["person"] == number]
         scores = [face["score"] for face in own if face["score"] is not None]
         mean = sum(scores) / len(scores) if scores else None
-        person = known.get(number, {"score": mean, "verdict": verdict_of(mean)})
+        person = known.get(number, {"score": mean, "verdict": aggregation.verdict_of(mean)})
         low, high = lowest_and_highest(own)
-        shown = choose_faces(own, max(1, limit // len(numbers)), explained)
+        shown = pictures.choose_faces(own, max(1, limit // len(numbers)), explained)
         for face in shown:
-            face |= paths_of(face, folder, face_kind, explained)
-        described.append({
-            "number": number, "p_fake": None if person["score"] is None else 1 - person["score"],
-            "verdict": person["verdict"], "reason": person.get("reason"), "frames": len(own), "low": low, "high": high,
-            "scored": [face for face in own if face["p_fake"] is not None], "pictures": shown, "left_out": len(own) - len(shown),
-        })  # fmt: skip
+            face |= pictures.paths_of(face, folder, face_kind, explained)
+        described.append(
+            {
+                "number": number,
+                "p_fake": None if person["score"] is None else 1 - person["score"],
+                "verdict": person["verdict"],
+                "reason": person.get("reason"),
+                "frames": len(own),
+                "low": low,
+                "high": high,
+                "scored": [face for face in own if face["p_fake"] is not None],
+                "pictures": shown,
+                "left_out": len(own) - len(shown),
+            }
+        )
     return described
 
 
@@ -169,17 +135,27 @@ def describe_video(row, faces, people, frames_dir, face_kind, model_digest, limi
     folder = folder_of(frames_dir, row["video_id"])
     frames_record = read_frames_record(folder) if folder else {}
     low, high = lowest_and_highest(faces)
-    explained, how_to_read = explained_faces(folder, model_digest)
-    is_photo = (row["filename"] or "").lower().endswith(PHOTO_SUFFIXES)
+    explained, how_to_read = pictures.explained_faces(folder, model_digest)
+    is_photo = (row["filename"] or "").lower().endswith(inputs.PHOTO_SUFFIXES)
     length_s = frames_record.get("length_s")
     return row | {
-        "name": row["filename"] or row["video_id"], "outcome": outcome_of(row), "plain": plain_words(row["reason"]),
+        "name": row["filename"] or row["video_id"],
+        "outcome": outcome_of(row),
+        "plain": words.plain_words(row["reason"]),
         "label": None if row["label"] is None else CLASS_NAMES[row["label"]].upper(),
-        "is_photo": is_photo, "length_s": length_s, "length": "photo" if is_photo else f"{length_s:.1f} s" if length_s else None,
-        "size": "{width} × {height} px".format(**frames_record) if {"width", "height"} <= frames_record.keys() else None,
-        "low": low, "high": high, "warnings": frames_record.get("warnings", []), "anchor": None, "how_to_read": how_to_read,
+        "is_photo": is_photo,
+        "length_s": length_s,
+        "length": "photo" if is_photo else f"{length_s:.1f} s" if length_s else None,
+        "size": "{width} × {height} px".format(**frames_record)
+        if {"width", "height"} <= frames_record.keys()
+        else None,
+        "low": low,
+        "high": high,
+        "warnings": frames_record.get("warnings", []),
+        "anchor": None,
+        "how_to_read": how_to_read,
         "persons": describe_people(faces, people, folder, frames_record, face_kind, explained, limit),
-    }  # fmt: skip
+    }
 
 
 def outcome_of(row):
@@ -197,7 +173,9 @@ def worst_mistakes(rows):
 
 def some_faces(video):
     """Return a few of the pictures of a video, of all its people."""
-    return evenly([picture for person in video["persons"] for picture in person["pictures"]], FACES_PER_MISTAKE)
+    return pictures.evenly(
+        [picture for person in video["persons"] for picture in person["pictures"]], FACES_PER_MISTAKE
+    )
 
 
 def render(**content):
@@ -206,9 +184,13 @@ def render(**content):
     from markupsafe import Markup
 
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES_DIR), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        loader=FileSystemLoader(TEMPLATES_DIR),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
         finalize=lambda value: printable(value) if type(value) is str and not value.isprintable() else value,
-    )  # fmt: skip
+    )
     style, script = ((TEMPLATES_DIR / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
     hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
     policy = (
@@ -223,75 +205,91 @@ def render(**content):
 
 def gather(args, rows, weights):
     """Return what the page shows; the pictures of `videos` and `mistakes` are not loaded yet."""
-    output_dir, record = locate(args, "output_dir"), read_model_facts(weights)
-    shown, mistakes, people = rows[: args.limit], worst_mistakes(rows), read_people(output_dir)
+    output_dir, record = cli.locate(args, "output_dir"), words.read_model_facts(weights)
+    shown, mistakes, people = rows[: args.limit], worst_mistakes(rows), verdicts.read_people(output_dir)
     wanted = {row["video_id"]: row for row in shown + mistakes}
-    faces, splits, scored_by = read_faces(locate(args, "predictions"), wanted)
+    faces, splits, scored_by = read_faces(cli.locate(args, "predictions"), wanted)
     face_kind = record.get("faces") if record.get("faces") in FACE_KINDS else FACE_KINDS[0]
-    settings = (frames_dir_of(args), face_kind, record.get("weights_digest"), max(1, MOST_PICTURES // len(wanted)))
+    settings = (
+        cli.frames_dir_of(args),
+        face_kind,
+        record.get("weights_digest"),
+        max(1, pictures.MOST_PICTURES // len(wanted)),
+    )
     videos = {
-        video_id: describe_video(row, faces.get(video_id, []), people[video_id], *settings) for video_id, row in wanted.items()
-    }  # fmt: skip
+        video_id: describe_video(row, faces.get(video_id, []), people[video_id], *settings)
+        for video_id, row in wanted.items()
+    }
     for place, row in enumerate(shown, start=1):
         videos[row["video_id"]]["anchor"] = f"video-{place}"
     labelled = [row for row in rows if outcome_of(row)]
-    metrics = read_metrics(output_dir / METRICS_RECORD)
-    robustness, plot, robustness_is_older = read_robustness(output_dir, record.get("weights_digest"))
+    metrics = words.read_metrics(output_dir / paths.METRICS_RECORD)
+    robustness, plot, robustness_is_older = words.read_robustness(output_dir, record.get("weights_digest"))
     if robustness_is_older:
-        say(f"{STAGE}: {output_dir / ROBUSTNESS_TABLE} is of other weights and left out; run 03c_robustness.py")
-    failed = failed_inputs(data_root(args), locate(args, "videos_dir"), frames_dir_of(args), rows)
+        say(f"{STAGE}: {output_dir / paths.ROBUSTNESS_TABLE} is of other weights and left out; run 03c_robustness.py")
+    failed = failures.failed_inputs(cli.data_root(args), cli.locate(args, "videos_dir"), cli.frames_dir_of(args), rows)
     unjudged = defaultdict(list)
     for row in rows:
         if row["score"] is None:
-            unjudged[row["reason"] or NO_USABLE_FACE].append(row["filename"] or row["video_id"])
+            unjudged[row["reason"] or quality.NO_USABLE_FACE].append(row["filename"] or row["video_id"])
     return {
-        "videos": [videos[row["video_id"]] for row in shown], "total": len(rows),
+        "videos": [videos[row["video_id"]] for row in shown],
+        "total": len(rows),
         "mistakes": [videos[row["video_id"]] for row in mistakes],
         "verdicts": Counter(row["verdict"] for row in rows),
-        "failed": [row | {"plain": plain_words(row["reason"])} for row in failed],
-        "unjudged": [(reason, plain_words(reason), names) for reason, names in sorted(unjudged.items())],
-        "facts": model_facts(record, weights, metrics.get("aggregate")), "trained_on": training_data(record),
-        "record": record, "warning": doubt(record), "foreign": foreign_faces(scored_by, record.get("weights_digest")),
-        "only_blends": record.get("fakes") == SELF_BLENDED_FACES, "learnt": learnt_from(record),
-        "metrics": metrics, "labelled": len(labelled),
+        "failed": [row | {"plain": words.plain_words(row["reason"])} for row in failed],
+        "unjudged": [(reason, words.plain_words(reason), names) for reason, names in sorted(unjudged.items())],
+        "facts": words.model_facts(record, weights, metrics.get("aggregate")),
+        "trained_on": words.training_data(record),
+        "record": record,
+        "warning": words.doubt(record),
+        "foreign": words.foreign_faces(scored_by, record.get("weights_digest")),
+        "only_blends": record.get("fakes") == SELF_BLENDED_FACES,
+        "learnt": words.learnt_from(record),
+        "metrics": metrics,
+        "labelled": len(labelled),
         "splits": Counter(splits.get(row["video_id"]) for row in labelled),
-        "charts": draw_charts(labelled) if labelled else [],
-        "robustness": robustness, "robustness_plot": plot and data_uri(plot, "png"),
-    }  # fmt: skip
+        "charts": charts.draw_charts(labelled) if labelled else [],
+        "robustness": robustness,
+        "robustness_plot": plot and charts.data_uri(plot, "png"),
+    }
 
 
 def is_outdated(metrics, predictions):
     """Tell whether the verdicts were made from other predictions than these."""
-    made_from, stamp = metrics.get("made_from") or {}, source_stamp(predictions)
+    made_from, stamp = metrics.get("made_from") or {}, files.source_stamp(predictions)
     return any(name in made_from and made_from[name] != stamp[name] for name in stamp)
 
 
 def build_parser():
-    parser = make_parser(__doc__)
-    add_path(parser, "videos_dir")
-    add_frames_dir(parser)
-    add_path(parser, "predictions")
-    add_path(parser, "output_dir")
-    add_weights(parser, "the .h5 file that judged, with its .json")
-    parser.add_argument("--output", metavar="HTML", help=f"the page (default: OUTPUT_DIR/{REPORT})")
+    parser = cli.make_parser(__doc__)
+    cli.add_path(parser, "videos_dir")
+    cli.add_frames_dir(parser)
+    cli.add_path(parser, "predictions")
+    cli.add_path(parser, "output_dir")
+    cli.add_weights(parser, "the .h5 file that judged, with its .json")
+    parser.add_argument("--output", metavar="HTML", help=f"the page (default: OUTPUT_DIR/{paths.REPORT})")
     parser.add_argument(
-        "--limit", type=positive, metavar="N", default=MOST_VIDEOS,
+        "--limit",
+        type=cli.positive,
+        metavar="N",
+        default=MOST_VIDEOS,
         help="show the N most suspicious videos only (default: %(default)s, which browsers still take well)",
-    )  # fmt: skip
+    )
     return parser
 
 
-@stops_in_words
+@cli.stops_in_words
 def main(argv=None):
     args, started = build_parser().parse_args(argv), time.monotonic()
-    output_dir, predictions = locate(args, "output_dir"), locate(args, "predictions")
-    require(output_dir / VERDICTS_TABLE, "it would hold the verdicts", "04_mapreduce_video_preds.py")
-    require(predictions, "it would hold the scores of the faces", "03_train_cnn.py or 03a_load_model.py")
-    weights = weights_of(args, needed=False)
-    report = Path(args.output) if args.output else output_dir / REPORT
-    rows = read_verdicts(output_dir)
+    output_dir, predictions = cli.locate(args, "output_dir"), cli.locate(args, "predictions")
+    cli.require(output_dir / paths.VERDICTS_TABLE, "it would hold the verdicts", "04_mapreduce_video_preds.py")
+    cli.require(predictions, "it would hold the scores of the faces", "03_train_cnn.py or 03a_load_model.py")
+    weights = cli.weights_of(args, needed=False)
+    report = Path(args.output) if args.output else output_dir / paths.REPORT
+    rows = verdicts.read_verdicts(output_dir)
     if not rows:
-        stop(f"{output_dir / VERDICTS_TABLE} holds no verdicts. Run 04_mapreduce_video_preds.py first.")
+        cli.stop(f"{output_dir / paths.VERDICTS_TABLE} holds no verdicts. Run 04_mapreduce_video_preds.py first.")
     content = gather(args, rows, weights)
     outdated = is_outdated(content["metrics"], predictions)
     if outdated:
@@ -302,13 +300,13 @@ def main(argv=None):
         say(
             f"{STAGE}: warning: {content['foreign']} faces were scored by other weights than {weights}; name them: --weights"
         )
-    counts = load_pictures(
+    counts = pictures.load_pictures(
         content["mistakes"] + content["videos"], STAGE
     )  # the mistakes first, as long as there is room
     page = render(**content, **counts, outdated=outdated)
-    write_atomic(report, page)
+    files.write_atomic(report, page)
     if counts["unreadable"]:
-        place = f"{frames_dir_of(args)} (--frames-dir, --videos-dir)"
+        place = f"{cli.frames_dir_of(args)} (--frames-dir, --videos-dir)"
         say(f"{STAGE}: failed: {counts['unreadable']} faces are not there or not readable below {place}")
     say(
         f"{STAGE}: {len(content['videos'])} of {len(rows)} videos, {counts['pictures']} faces, {counts['unreadable']} failed, "

@@ -21,16 +21,16 @@ import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from common.aggregation import AGGREGATES, rule_of
-from common.cli import INTERRUPTED, make_parser, positive, printable, say, stop, stops_in_words
+from common import cli, files, paths
 from common.constants import CANNOT_JUDGE
-from common.model import BASE_WEIGHTS
-from common.model_facts import doubt, read_model_facts
-from common.model_record import check_faces, read_model_record, record_path
-from common.network import load_network
-from common.paths import BEST_MODEL, DEFAULT_NAMES, FRAMES_RECORD, REPORT, data_root, digest, list_frame_dirs
-from common.spark import start_spark
-from common.verdicts import VERDICTS_COLUMNS, failed_inputs, note_of, read_object, read_people, read_verdicts
+from common.messages import printable, say
+from deepfake.evaluation import aggregation, verdicts
+from deepfake.model import record as model_record
+from deepfake.model import scorer, weights
+from deepfake.parallel import failures
+from deepfake.parallel.spark import start_spark
+from deepfake.preprocessing import inputs
+from deepfake.report import words
 
 COLUMNS = ("video", "verdict", "P(fake)", "faces", "people", "reason")
 FRAMES_DIR = "frames"  # in the working folder
@@ -40,13 +40,13 @@ LONGEST_NAME = 50  # characters of the working folder's name; file systems allow
 
 def choose_weights(args):
     """Return the weights to judge with, or stop and say how to make some."""
-    trained = data_root(args) / DEFAULT_NAMES["checkpoint_dir"] / BEST_MODEL
-    for path in [Path(args.weights)] if args.weights else [trained, BASE_WEIGHTS]:
+    trained = cli.data_root(args) / paths.DEFAULT_NAMES["checkpoint_dir"] / paths.BEST_MODEL
+    for path in [Path(args.weights)] if args.weights else [trained, weights.BASE_WEIGHTS]:
         if path.is_file():
             return path
     if args.weights:
-        stop(f"{args.weights} does not exist")
-    stop(
+        cli.stop(f"{args.weights} does not exist")
+    cli.stop(
         f"there are no weights at {trained}. Make some with: make train VIDEOS=<folder of labelled videos>, or name some: "
         "--weights FILE (those of make demo, only to see how it works: --weights demo/tmp_checkpoint/best_model.h5)"
     )
@@ -55,7 +55,7 @@ def choose_weights(args):
 def working_dir(args, path):
     """Return the folder for everything made from `path`; two paths never share one."""
     path = path.resolve()
-    return data_root(args) / "detect" / f"{path.name[:LONGEST_NAME]}-{digest(os.fsencode(path))[:8]}"
+    return cli.data_root(args) / "detect" / f"{path.name[:LONGEST_NAME]}-{files.digest(os.fsencode(path))[:8]}"
 
 
 def shown_width(text):
@@ -96,7 +96,7 @@ def as_table(rows, columns=None):
 
 def damage_of(folder, video_id):
     """Return what of a video could not be read though the rest was judged, as 00 has it."""
-    return read_object(folder / FRAMES_DIR / video_id / FRAMES_RECORD).get("warnings", [])
+    return files.read_object(folder / FRAMES_DIR / video_id / paths.FRAMES_RECORD).get("warnings", [])
 
 
 def unjudged(failure):
@@ -108,18 +108,21 @@ def unjudged(failure):
         "people": 0,
         "reason": failure["reason"],
     }
-    return {**dict.fromkeys(VERDICTS_COLUMNS), **known, "warnings": []}
+    return {**dict.fromkeys(verdicts.VERDICTS_COLUMNS), **known, "warnings": []}
 
 
 def build_parser():
-    parser = make_parser(__doc__)
+    parser = cli.make_parser(__doc__)
     parser.add_argument("path", metavar="PATH", help="a video, a photo, or a folder of them")
     parser.add_argument("--weights", metavar="W", help="an .h5 file with its .json")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     parser.add_argument(
-        "--aggregate", choices=(*AGGREGATES, "auto"), default="mean", help="as for 04 (default: %(default)s)"
+        "--aggregate",
+        choices=(*aggregation.AGGREGATES, "auto"),
+        default="mean",
+        help="as for 04 (default: %(default)s)",
     )
-    parser.add_argument("--workers", type=positive, metavar="N", help="as for 00 and 01a")
+    parser.add_argument("--workers", type=cli.positive, metavar="N", help="as for 00 and 01a")
     parser.add_argument("--force", action="store_true", help="redo what is complete")
     return parser
 
@@ -137,7 +140,7 @@ def explain(options):
     try:
         importlib.import_module("03b_explain").main(options)
     except SystemExit as stopped:
-        if stopped.code == INTERRUPTED:
+        if stopped.code == cli.INTERRUPTED:
             raise
     except Exception as error:  # whatever a network may raise, of memory for one
         say(f"03b: stopped: {error}")
@@ -151,7 +154,7 @@ def load_ahead(weights):
     being loaded then still delays the end.
     """
     ahead = ThreadPoolExecutor(1)
-    ahead.submit(load_network, weights)
+    ahead.submit(scorer.load_network, weights)
     ahead.submit(start_spark, None)
     return ahead
 
@@ -173,33 +176,33 @@ def run_steps(args, path, folder, weights):
         ("05_report", [*place, *videos, *model]),
     ]:
         worst = max(worst, explain(options) if name == "03b_explain" else run_step(name, options))
-        if not frames_dir.is_dir() or not list_frame_dirs(frames_dir):
+        if not frames_dir.is_dir() or not inputs.list_frame_dirs(frames_dir):
             return worst, []  # nothing could be read; the failures say why
-    return worst, read_verdicts(folder)
+    return worst, verdicts.read_verdicts(folder)
 
 
-@stops_in_words
+@cli.stops_in_words
 def main(argv=None):
     args = build_parser().parse_args(argv)
     path = Path(args.path)
     if not path.exists():
-        stop(f"{path} does not exist")
+        cli.stop(f"{path} does not exist")
     weights = choose_weights(args)
-    record = read_model_record(weights)
-    check_faces(record, "faces", weights)
-    rule_of(args.aggregate, record, record_path(weights))  # now, not after minutes
+    record = model_record.read_model_record(weights)
+    model_record.check_faces(record, "faces", weights)
+    aggregation.rule_of(args.aggregate, record, model_record.record_path(weights))  # now, not after minutes
     folder = working_dir(args, path)
     say(f"judging {path} with {weights}")
     ahead = load_ahead(weights)
     try:
-        worst, verdicts = run_steps(args, path, folder, weights)
+        worst, judged = run_steps(args, path, folder, weights)
     finally:
         ahead.shutdown(wait=False, cancel_futures=True)
-    warning = doubt(read_model_facts(weights))
-    report = folder / REPORT if verdicts else None
-    people = read_people(folder) if verdicts else {}
-    failed = failed_inputs(folder, path, folder / FRAMES_DIR, verdicts)
-    damage = {row["video_id"]: damage_of(folder, row["video_id"]) for row in verdicts}
+    warning = words.doubt(words.read_model_facts(weights))
+    report = folder / paths.REPORT if judged else None
+    people = verdicts.read_people(folder) if judged else {}
+    failed = failures.failed_inputs(folder, path, folder / FRAMES_DIR, judged)
+    damage = {row["video_id"]: damage_of(folder, row["video_id"]) for row in judged}
     if args.json:  # ASCII, so that no terminal and no encoding can stumble over a name
         result = {
             "weights": str(weights),
@@ -207,15 +210,15 @@ def main(argv=None):
             "folder": str(folder),
             "report": report and str(report),
         }
-        rows = [person for row in verdicts for person in people[row["video_id"]]]
-        videos = [{**row, "warnings": damage[row["video_id"]]} for row in verdicts] + [unjudged(row) for row in failed]
+        rows = [person for row in judged for person in people[row["video_id"]]]
+        videos = [{**row, "warnings": damage[row["video_id"]]} for row in judged] + [unjudged(row) for row in failed]
         print(json.dumps({**result, "videos": videos, "people": rows, "failed": failed}, indent=1))
     else:
         table = [COLUMNS]
-        for row in verdicts:
+        for row in judged:
             p_fake = "-" if row["p_fake"] is None else f"{row['p_fake']:.3f}"
             note = "; ".join(
-                filter(None, [row["reason"] or note_of(people[row["video_id"]]), *damage[row["video_id"]]])
+                filter(None, [row["reason"] or verdicts.note_of(people[row["video_id"]]), *damage[row["video_id"]]])
             )
             table.append((row["filename"], row["verdict"], p_fake, row["faces"], row["people"], note))
         table += [(row["filename"], CANNOT_JUDGE, "-", 0, 0, row["reason"]) for row in failed]
@@ -228,7 +231,7 @@ def main(argv=None):
             if report
             else "No page was made: nothing could be read"
         )
-    return 1 if worst or failed or any(row["score"] is None for row in verdicts) else 0
+    return 1 if worst or failed or any(row["score"] is None for row in judged) else 0
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from common.cli import positive
-from tools.make_sample_videos import FRAMES, actor_frames, background_frame, make_camera
+from common import cli
+from tools import drawing
 
 WIDTH_PX, HEIGHT_PX, FRAMES_PER_S, LENGTH_S = 1920, 1080, 30, 10
 SEED = 7
@@ -37,15 +37,15 @@ def scene_frames(number):
     import cv2
 
     rng = np.random.default_rng([SEED, number])
-    camera, people = make_camera(rng), []
+    camera, people = drawing.make_camera(rng), []
     for place, (scale, left, top) in enumerate(SCENES[number % len(SCENES)]):
         actor = 8 * (number * 4 + place)  # one person each
-        people.append(([real for real, *_ in actor_frames(SEED, actor)[1]], scale, left, top))
+        people.append(([real for real, *_ in drawing.actor_frames(SEED, actor)[1]], scale, left, top))
     noise = rng.normal(0, NOISE_SIGMA, (HEIGHT_PX + 64, WIDTH_PX + 64, 1)).astype(np.float32)
     for index in range(FRAMES_PER_S * LENGTH_S):
-        turn = index % (2 * FRAMES)  # the sample's motion forwards, then backwards
-        moment = min(turn, 2 * FRAMES - 1 - turn)
-        scene = np.float32(cv2.resize(background_frame(camera, moment), (WIDTH_PX, HEIGHT_PX)))
+        turn = index % (2 * drawing.FRAMES)  # the sample's motion forwards, then backwards
+        moment = min(turn, 2 * drawing.FRAMES - 1 - turn)
+        scene = np.float32(cv2.resize(drawing.background_frame(camera, moment), (WIDTH_PX, HEIGHT_PX)))
         for frames, scale, left, top in people:
             frame = cv2.resize(frames[moment], None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
             scene[top : top + frame.shape[0], left : left + frame.shape[1]] = frame[
@@ -92,7 +92,7 @@ def build_parser():
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument(
-        "--number", type=positive, default=len(SCENES), metavar="N", help="of clips (default: %(default)s)"
+        "--number", type=cli.positive, default=len(SCENES), metavar="N", help="of clips (default: %(default)s)"
     )
     return parser
 

@@ -29,11 +29,12 @@ from measure import (
     markdown_table,
     median_and_spread,
     run_once,
-)  # fmt: skip
+)
 
-from common.cli import quiet_libraries, usable_cpus
 from common.constants import MAX_SIDE_PX, MIN_CONFIDENCE
-from common.pixels import read_image
+from deepfake.model import efficientnet
+from deepfake.parallel import pool
+from deepfake.preprocessing import crops
 
 SMALLEST_PX = 60  # width of a face in the 1080p frame that has to be found
 SAME_FACE_IOU = 0.5
@@ -44,28 +45,28 @@ OURS = "this project, saved frames"
 def boxes_of(name):
     """Run in a worker: return the boxes (x, y, w, h) in a frame, in pixels of that frame."""
     step = importlib.import_module("01a_crop_faces_mtcnn")
-    return [face["box_xywh"] for face in step.detect(read_image(name))]
+    return [face["box_xywh"] for face in step.detect(crops.read_image(name))]
 
 
 def this_project(names):
     """Yield the boxes of each frame; the first yield is None, when everything has started."""
-    workers = len(usable_cpus())
+    workers = len(pool.usable_cpus())
     step = importlib.import_module("01a_crop_faces_mtcnn")
-    with ProcessPoolExecutor(workers, initializer=step.set_up, initargs=(1,)) as pool:
-        list(pool.map(boxes_of, names[: 2 * workers]))
+    with ProcessPoolExecutor(workers, initializer=step.set_up, initargs=(1,)) as executor:
+        list(executor.map(boxes_of, names[: 2 * workers]))
         yield None
-        yield from pool.map(boxes_of, names)
+        yield from executor.map(boxes_of, names)
 
 
 def mtcnn_package(names, batch):
     """As this_project, with the mtcnn package on `batch` frames at a time."""
-    quiet_libraries()
+    efficientnet.quiet_libraries()
     from mtcnn import MTCNN
 
     detector = MTCNN()
 
     def detect(part):
-        pictures = [np.ascontiguousarray(read_image(name)[..., ::-1]) for name in part]
+        pictures = [np.ascontiguousarray(crops.read_image(name)[..., ::-1]) for name in part]
         for faces in detector.detect_faces(pictures):
             yield [face["box"] for face in faces if face["confidence"] >= MIN_CONFIDENCE]
 
@@ -98,10 +99,20 @@ def contend(name, names):
 def make_frames(clips_dir, work_dir, max_side):
     """Return the sorted frames of all clips with a longer side of at most `max_side`, taken by 00."""
     frames_dir = work_dir / f"frames_{max_side}"
-    run_once([
-        sys.executable, REPOSITORY_DIR / "00_convert_video_to_image.py", "--videos-dir", clips_dir,
-        "--frames-dir", frames_dir, "--data-dir", frames_dir, "--max-side", max_side,
-    ])  # fmt: skip
+    run_once(
+        [
+            sys.executable,
+            REPOSITORY_DIR / "00_convert_video_to_image.py",
+            "--videos-dir",
+            clips_dir,
+            "--frames-dir",
+            frames_dir,
+            "--data-dir",
+            frames_dir,
+            "--max-side",
+            max_side,
+        ]
+    )
     return sorted(frames_dir.glob("*/*.png"))
 
 
@@ -162,11 +173,17 @@ def main(argv=None):
     for name, found in costs.items():
         seconds = [cost.said["seconds"] for cost in found]
         large, hits, false = compare(boxes[name], expected)
-        rows.append((
-            name, median_and_spread([1 / value for value in seconds], 1), f"{package_s / statistics.median(seconds):.1f}",
-            f"{statistics.median(cost.said['start_s'] for cost in found):.1f}", f"{hits} of {large}", false,
-            f"{max(cost.peak_mb for cost in found):.0f}",
-        ))  # fmt: skip
+        rows.append(
+            (
+                name,
+                median_and_spread([1 / value for value in seconds], 1),
+                f"{package_s / statistics.median(seconds):.1f}",
+                f"{statistics.median(cost.said['start_s'] for cost in found):.1f}",
+                f"{hits} of {large}",
+                false,
+                f"{max(cost.peak_mb for cost in found):.0f}",
+            )
+        )
     print(f"{len(frames[WIDTH_PX])} frames of {WIDTH_PX}x{HEIGHT_PX}, {machine()}; {args.repetitions} rounds")
     print(
         f"found: of the faces of {SMALLEST_PX} px and wider that {PACKAGE} finds; false: faces that it does not find\n"

@@ -29,10 +29,11 @@ from measure import (
     markdown_table,
     median_and_spread,
     run_once,
-)  # fmt: skip
+)
 
-from common.cli import say, usable_cpus
 from common.constants import FRAMES_PER_VIDEO, MAX_SIDE_PX
+from common.messages import say
+from deepfake.parallel import pool
 
 COPIES = 48  # videos for the whole script
 LIMIT = "ffmpeg, decoding only, one thread"
@@ -81,8 +82,9 @@ def pyav_reading_all(path):
         wanted = set(wanted_of(stream.frames))
         return [
             frame.to_ndarray(format="bgr24")
-            for number, frame in enumerate(container.decode(stream)) if number in wanted
-        ]  # fmt: skip
+            for number, frame in enumerate(container.decode(stream))
+            if number in wanted
+        ]
 
 
 def decord(path):
@@ -196,7 +198,7 @@ def main(argv=None):
         folder = copies_of(clips[kind], work_dir / f"videos_{kind}", COPIES)
         speeds = {}
         for number in range(2 * args.repetitions):
-            workers = (1, len(usable_cpus()))[number % 2]
+            workers = (1, len(pool.usable_cpus()))[number % 2]
             cost = whole_script(folder, workers)
             speeds.setdefault(workers, []).append((COPIES / cost.wall_s, cost.peak_mb))
         for workers, found in speeds.items():

@@ -15,8 +15,8 @@ from pathlib import Path
 from frames import copies_of
 from measure import REPOSITORY_DIR, machine, markdown_table, run_once
 
-from common.cli import positive, say
-from common.records import read_json, write_json
+from common import cli, files
+from common.messages import say
 from tests.trees import write_pairs
 
 ACTORS = 5  # two clips each, of which the others are copies
@@ -49,11 +49,11 @@ def measure_dataset(work_dir, faces):
     """Return a row (script, faces, seconds, peak MB) of 02 on a tree with that many tiny faces."""
     data_dir = work_dir / f"growth_{faces}_faces"
     done, settings = data_dir / "complete.json", {"faces": faces}
-    if read_json(done) != settings:
+    if files.read_json(done) != settings:
         say(f"writing {faces:,} faces")
         shutil.rmtree(data_dir, ignore_errors=True)
         write_pairs(data_dir, actors=faces // (2 * FACES_PER_VIDEO), frames=FACES_PER_VIDEO)
-        write_json(done, settings)
+        files.write_json(done, settings)
     for name in ("prepared_dataset", "split_dataset"):
         shutil.rmtree(data_dir / name, ignore_errors=True)
     cost = run_once(script("02_prepare_dataset.py", "--data-dir", data_dir))
@@ -64,8 +64,10 @@ def measure_dataset(work_dir, faces):
 def build_parser():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work-dir", type=Path, required=True, metavar="DIR", help="4 GB and two million files")
-    parser.add_argument("--videos", type=positive, nargs="+", default=[10, 100, 1000], metavar="N")
-    parser.add_argument("--faces", type=positive, default=1_000_000, metavar="N", help="for 02 (default: %(default)s)")
+    parser.add_argument("--videos", type=cli.positive, nargs="+", default=[10, 100, 1000], metavar="N")
+    parser.add_argument(
+        "--faces", type=cli.positive, default=1_000_000, metavar="N", help="for 02 (default: %(default)s)"
+    )
     return parser
 
 

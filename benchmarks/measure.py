@@ -13,8 +13,10 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from common.cli import positive, say, stop, usable_cpus
+from common import cli
+from common.messages import say
 from common.paths import REPOSITORY_DIR
+from deepfake.parallel import pool
 
 # A small process between this one and the contender: a process begins with the peak memory of the one that started it.
 LAUNCHER = """
@@ -40,7 +42,7 @@ def make_bench_parser(doc, work_dir_help, repetitions=3):
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work-dir", type=Path, required=True, metavar="DIR", help=work_dir_help)
     parser.add_argument(
-        "--repetitions", type=positive, default=repetitions, metavar="N", help="in turns (default: %(default)s)"
+        "--repetitions", type=cli.positive, default=repetitions, metavar="N", help="in turns (default: %(default)s)"
     )
     parser.add_argument("--contender", nargs="+", help=argparse.SUPPRESS)
     return parser
@@ -63,7 +65,7 @@ def run_once(command, environment=None):
         said_text, error_text = (file.read().decode(errors="replace") for file in (output, errors))
     if status != 0:
         print(error_text, file=sys.stderr)
-        stop(f"{' '.join(command)} ended with status {status}")
+        cli.stop(f"{' '.join(command)} ended with status {status}")
     peak_mb = peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
     try:
         said = json.loads(said_text.strip().rpartition("\n")[2])
@@ -109,4 +111,4 @@ def machine():
         memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     except (OSError, ValueError):
         memory_gib = float("nan")
-    return f"{model}, {len(usable_cpus())} cores, {memory_gib:.0f} GiB, Python {platform.python_version()}"
+    return f"{model}, {len(pool.usable_cpus())} cores, {memory_gib:.0f} GiB, Python {platform.python_version()}"

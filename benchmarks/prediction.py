@@ -23,50 +23,48 @@ from pathlib import Path
 import numpy as np
 from measure import machine, markdown_table, median_and_spread, run_once
 
-from common.cli import add_path, make_parser, positive, require, say, stop
-from common.constants import DEFAULT_INPUT_SIZE
-from common.dataset import read_split
-from common.model import BASE_WEIGHTS, load_model
-from common.model_record import read_model_record, record_path
-from common.network import load_network
-from common.paths import SPLIT_TABLE, locate
-from common.pixels import load_faces
-from common.predictions import BATCH, score_faces
-from common.records import InputError, write_json
+from common import cli, files, paths
+from common.errors import InputError
+from common.messages import say
+from deepfake.dataset import table
+from deepfake.evaluation import scoring
+from deepfake.model import efficientnet, scorer, weights
+from deepfake.model import record as model_record
+from deepfake.preprocessing import crops
 
 FACES = 2000
-INPUT_SIZES = (128, DEFAULT_INPUT_SIZE)  # px
-WARM_UP_FACES = 2 * BATCH
+INPUT_SIZES = (128, efficientnet.DEFAULT_INPUT_SIZE)  # px
+WARM_UP_FACES = 2 * scoring.BATCH
 KERAS, FILES = "model.predict, arrays in memory", "this project, face files"
 LEAST_SHARE = 0.9  # of the rate of model.predict: what this project promises
 
 
-def resized(weights, input_size, folder):
+def resized(weights_path, input_size, folder):
     """Return the path of a copy of the weights for faces of another size: no array depends on it."""
-    record, copy = read_model_record(weights), folder / f"{input_size}.h5"
-    shutil.copy(weights, copy)
-    write_json(record_path(copy), {**record, "input_size": input_size})
+    record, copy = model_record.read_model_record(weights_path), folder / f"{input_size}.h5"
+    shutil.copy(weights_path, copy)
+    files.write_json(model_record.record_path(copy), {**record, "input_size": input_size})
     return copy
 
 
 def face_paths(split_dir, number):
     """Return the paths of all faces of a dataset, again and again until there are `number`."""
-    paths = [row["path"] for rows in read_split(split_dir).values() for row in rows]
-    return list(itertools.islice(itertools.cycle(paths), number))
+    face_files = [row["path"] for rows in table.read_split(split_dir).values() for row in rows]
+    return list(itertools.islice(itertools.cycle(face_files), number))
 
 
-def ways_of(weights, paths, names):
+def ways_of(weights_path, face_files, names):
     """Return {name: function of a number of faces that returns their scores}."""
-    ways, input_size = {}, read_model_record(weights)["input_size"]
+    ways, input_size = {}, model_record.read_model_record(weights_path)["input_size"]
     if KERAS in names:
-        model, _ = load_model(weights)
-        faces_rgb, unreadable = load_faces(paths, input_size)
+        model, _ = weights.load_model(weights_path)
+        faces_rgb, unreadable = crops.load_faces(face_files, input_size)
         if unreadable:
             raise InputError(f"{unreadable[0]} is not readable; run 02_prepare_dataset.py --force")
-        ways[KERAS] = lambda number: model.predict(faces_rgb[:number], batch_size=BATCH, verbose=0)[:, 0]
+        ways[KERAS] = lambda number: model.predict(faces_rgb[:number], batch_size=scoring.BATCH, verbose=0)[:, 0]
     if FILES in names:
-        network, _ = load_network(weights)
-        ways[FILES] = lambda number: np.array(score_faces(network, paths[:number], input_size, FILES))
+        network, _ = scorer.load_network(weights_path)
+        ways[FILES] = lambda number: np.array(scoring.score_faces(network, face_files[:number], input_size, FILES))
     return ways
 
 
@@ -100,40 +98,45 @@ def report(rates, costs, number, input_size, repetitions):
 
 
 def build_parser():
-    parser = make_parser(__doc__)
-    add_path(parser, "split_dir")
+    parser = cli.make_parser(__doc__)
+    cli.add_path(parser, "split_dir")
     parser.add_argument(
-        "--weights", metavar="PATH", default=BASE_WEIGHTS, help="an .h5 file with its .json (default: the base weights)"
+        "--weights",
+        metavar="PATH",
+        default=weights.BASE_WEIGHTS,
+        help="an .h5 file with its .json (default: the base weights)",
     )
     parser.add_argument(
-        "--faces", type=positive, default=FACES, metavar="N", help="repeated if need be (default: %(default)s)"
+        "--faces", type=cli.positive, default=FACES, metavar="N", help="repeated if need be (default: %(default)s)"
     )
-    parser.add_argument("--repetitions", type=positive, default=5, metavar="N", help="in turns (default: %(default)s)")
+    parser.add_argument(
+        "--repetitions", type=cli.positive, default=5, metavar="N", help="in turns (default: %(default)s)"
+    )
     parser.add_argument("--contender", choices=(KERAS, FILES), help=argparse.SUPPRESS)  # how this script calls itself
     return parser
 
 
 def main(argv=None):
     args = build_parser().parse_args(argv)
-    split_dir = locate(args, "split_dir").resolve()
-    require(split_dir / SPLIT_TABLE, "it would list the faces", "02_prepare_dataset.py")
+    split_dir = cli.locate(args, "split_dir").resolve()
+    cli.require(split_dir / paths.SPLIT_TABLE, "it would list the faces", "02_prepare_dataset.py")
     try:
-        paths = face_paths(split_dir, args.faces)
+        face_files = face_paths(split_dir, args.faces)
         if args.contender:
-            ways_of(args.weights, paths, (args.contender,))[args.contender](len(paths))
+            ways_of(args.weights, face_files, (args.contender,))[args.contender](len(face_files))
             return 0
         with tempfile.TemporaryDirectory() as folder:
-            weights = {size: resized(args.weights, size, Path(folder)) for size in INPUT_SIZES}
+            weights_path = {size: resized(args.weights, size, Path(folder)) for size in INPUT_SIZES}
             command = [sys.executable, __file__, "--split-dir", split_dir, "--faces", args.faces]
             costs = {  # first: Linux gives a new process the peak of the one that starts it, which is small still
                 size: {name: run_once([*command, "--weights", path, "--contender", name]) for name in (KERAS, FILES)}
-                for size, path in weights.items()
+                for size, path in weights_path.items()
             }
-            for size, path in weights.items():
-                rates = measure(ways_of(path, paths, (KERAS, FILES)), len(paths), args.repetitions)
-                report(rates, costs[size], len(paths), size, args.repetitions)
+            for size, path in weights_path.items():
+                rates = measure(ways_of(path, face_files, (KERAS, FILES)), len(face_files), args.repetitions)
+                report(rates, costs[size], len(face_files), size, args.repetitions)
     except InputError as error:
-        stop(str(error))
+        cli.stop(str(error))
     return 0
 
 

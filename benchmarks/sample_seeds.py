@@ -19,11 +19,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from common.cli import make_parser, positive, say, seed, stop
+from common import cli, files, paths
 from common.constants import FAKE, SEED
-from common.metrics import describe
-from common.paths import REPOSITORY_DIR, TEST_PREDICTIONS, VERDICTS_TABLE
-from common.records import InputError, OutputError, write_json
+from common.errors import InputError, OutputError
+from common.messages import say
+from deepfake.evaluation import intervals
 
 ACTORS = 400  # as in make demo, and so is the training
 TRAINING = "--epochs 2 --keep last --learning-rate 1e-3 --train-frames 4"
@@ -39,9 +39,9 @@ STRENGTHS = ("strong", "medium", "subtle")
 def run(data_dir, script, *options):
     """Run a script of the repository on a data root; one that could not run (status 2) stops this one."""
     environment = {**os.environ, "DEEPFAKE_DATA_DIR": str(data_dir)}
-    command = [sys.executable, REPOSITORY_DIR / script, *map(str, options)]
+    command = [sys.executable, paths.REPOSITORY_DIR / script, *map(str, options)]
     if subprocess.run(command, env=environment).returncode not in (0, 1):
-        stop(f"{script} could not run on {data_dir}")
+        cli.stop(f"{script} could not run on {data_dir}")
 
 
 def prepare(data_dir, number, actors):
@@ -65,8 +65,8 @@ def train_and_judge(data_dir, name, options):
     place = data_dir / name.replace(", ", "_").replace(" ", "_")
     output = ["--checkpoint-dir", place / "tmp_checkpoint", "--output-dir", place]
     run(data_dir, "03_train_cnn.py", *output, *options)
-    run(data_dir, "04_mapreduce_video_preds.py", *output, "--predictions", place / TEST_PREDICTIONS)
-    with open(place / VERDICTS_TABLE, encoding="utf-8", newline="") as file:
+    run(data_dir, "04_mapreduce_video_preds.py", *output, "--predictions", place / paths.TEST_PREDICTIONS)
+    with open(place / paths.VERDICTS_TABLE, encoding="utf-8", newline="") as file:
         return [row for row in csv.DictReader(file) if row["label"] and row["score"]]
 
 
@@ -79,7 +79,9 @@ def facts_of(data_dir):
 def measure(rows):
     """Return the metrics of rows with seed, actor, label and score."""
     labels, scores = [row["label"] for row in rows], [row["score"] for row in rows]
-    return describe(labels, scores, [f"{row['seed']}/{row['actor']}" for row in rows], SEED, rows_are_videos=True)
+    return intervals.describe(
+        labels, scores, [f"{row['seed']}/{row['actor']}" for row in rows], SEED, rows_are_videos=True
+    )
 
 
 def summarise(rows):
@@ -110,16 +112,19 @@ def print_table(results):
 
 
 def build_parser():
-    parser = make_parser(__doc__)
+    parser = cli.make_parser(__doc__)
     parser.add_argument("--out", required=True, metavar="DIR", help="about 9 GB for three seeds")
-    parser.add_argument("--seeds", type=seed, nargs="+", default=[1, 2, 3], metavar="N")
+    parser.add_argument("--seeds", type=cli.seed, nargs="+", default=[1, 2, 3], metavar="N")
     parser.add_argument(
-        "--actors", type=positive, default=ACTORS, metavar="N", help="people per seed (default: %(default)s)"
+        "--actors", type=cli.positive, default=ACTORS, metavar="N", help="people per seed (default: %(default)s)"
     )
     parser.add_argument(
-        "--training", type=shlex.split, default=TRAINING, metavar="OPTIONS",
+        "--training",
+        type=shlex.split,
+        default=TRAINING,
+        metavar="OPTIONS",
         help='of 03, as one text (default: those of make demo: --training="%(default)s")',
-    )  # fmt: skip
+    )
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), metavar="NAME", help=" | ".join(WAYS))
     return parser
 
@@ -138,9 +143,9 @@ def main(argv=None):
                 rows[way].append({"seed": number, **known, "label": int(row["label"]), "score": float(row["score"])})
     results = {way: summarise(found) for way, found in rows.items()}
     try:
-        write_json(out_dir / "results.json", {"seeds": args.seeds, "training": args.training, "results": results})
+        files.write_json(out_dir / "results.json", {"seeds": args.seeds, "training": args.training, "results": results})
     except (InputError, OutputError) as error:
-        stop(str(error))
+        cli.stop(str(error))
     actors = len({(row["seed"], row["actor"]) for row in next(iter(rows.values()))})
     print(f"{len(next(iter(rows.values())))} test videos of {actors} actors")
     print_table(results)

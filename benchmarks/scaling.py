@@ -18,9 +18,9 @@ from typing import NamedTuple
 import numpy as np
 from measure import markdown_table
 
-from common.cli import say
+from common import files
 from common.constants import SEED
-from common.records import write_atomic
+from common.messages import say
 
 FIGURES = Path(__file__).with_name("scaling.json")
 VIDEOS, NODES = (1_000, 115_000, 10_000_000), (1, 50, 500)
@@ -80,10 +80,24 @@ def steps_of(videos, nodes, figures):
     files_00, files_01a, files_03a = 2 * videos + frames, 2 * videos + frames + faces, 2 * videos + faces
     return [
         Step("00", videos * f["frames_core_s_per_video"], f["start_s"], used, video_bytes + frame_bytes, files_00),
-        Step("01a", frames * f["faces_core_s_per_frame"], f["start_s"], used, frame_bytes + face_bytes + records, files_01a),
-        Step("03a", faces * f["scores_core_s_per_face"], f["scores_start_s"], 1, face_bytes + records + line_bytes, files_03a),
+        Step(
+            "01a",
+            frames * f["faces_core_s_per_frame"],
+            f["start_s"],
+            used,
+            frame_bytes + face_bytes + records,
+            files_01a,
+        ),
+        Step(
+            "03a",
+            faces * f["scores_core_s_per_face"],
+            f["scores_start_s"],
+            1,
+            face_bytes + records + line_bytes,
+            files_03a,
+        ),
         Step("04", verdicts_core_s, f["verdicts_s"], 1, line_bytes, 1),
-    ]  # fmt: skip
+    ]
 
 
 def storage_of(videos, figures):
@@ -162,10 +176,17 @@ def time_rows(figures):
                 if step.name in ("00", "01a")
             )
             computed_s = sum(step.bounds_s(figures)[0] for step in steps[:2])
-            rows.append((
-                f"{videos:,}", nodes, *map(hours, wall_s), hours(sum(wall_s)), f"{node_h:,.1f}",
-                f"{slowest.name}, {slowest.bound(figures)}", f"{hours(computed_s)}, {hours(simulated_s)}",
-            ))  # fmt: skip
+            rows.append(
+                (
+                    f"{videos:,}",
+                    nodes,
+                    *map(hours, wall_s),
+                    hours(sum(wall_s)),
+                    f"{node_h:,.1f}",
+                    f"{slowest.name}, {slowest.bound(figures)}",
+                    f"{hours(computed_s)}, {hours(simulated_s)}",
+                )
+            )
     return rows
 
 
@@ -185,9 +206,17 @@ def switch_rows(figures):
 def tables(figures):
     """Return the Markdown of the tables: times, storage, switches."""
     header = (
-        "videos", "nodes", "00", "01a", "03a", "04", "in all", "node-hours", "bottleneck",
+        "videos",
+        "nodes",
+        "00",
+        "01a",
+        "03a",
+        "04",
+        "in all",
+        "node-hours",
+        "bottleneck",
         "00 + 01a computing: arithmetic, simulation",
-    )  # fmt: skip
+    )
     times = markdown_table(header, time_rows(figures))
     rows = []
     for videos in VIDEOS:
@@ -219,7 +248,7 @@ def main(argv=None):
     if not (found and found_end):
         say(f"error: {args.write} has no lines {BEGIN} and {END}")
         return 2
-    write_atomic(args.write, f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+    files.write_atomic(args.write, f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
     return 0
 
 

@@ -18,14 +18,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from common.ahead import made_ahead
-from common.batches import Part, augmented_batches, load_part
-from common.cli import add_path, add_seed, make_parser, positive, require, stop, usable_cpus
-from common.dataset import read_split
-from common.model import build_model
-from common.paths import SPLIT_TABLE, locate
-from common.records import InputError
-from common.training import compile_for
+from common import cli, paths
+from common.errors import InputError
+from deepfake.dataset import table
+from deepfake.model import ahead, batches, efficientnet, training
+from deepfake.parallel import pool
 
 BATCH_SIZE = 32
 INPUT_STEPS, TRAINING_STEPS = 60, 30  # batches of one measurement
@@ -37,7 +34,7 @@ SHARES = {"without": 0.0, "--self-blend 1": 1.0}
 def repeated(part, steps):
     """Return the part repeated so often that an epoch has at least `steps` steps."""
     times = -(-2 * steps * BATCH_SIZE // len(part.labels))
-    return Part(*(np.concatenate([values] * times) for values in part))
+    return batches.Part(*(np.concatenate([values] * times) for values in part))
 
 
 def input_rate(batches):
@@ -58,14 +55,14 @@ def measure(part, seed, repetitions):
     """Return {(what, name): images/s of each round}, one round after the other, every second in the opposite order."""
 
     def epochs(share):
-        return made_ahead(lambda epoch: augmented_batches(part, BATCH_SIZE, seed, epoch, share))
+        return ahead.made_ahead(lambda epoch: batches.augmented_batches(part, BATCH_SIZE, seed, epoch, share))
 
     rates = {}
     with ExitStack() as stack:  # as 03 does, before there is a network
         batches_of = {name: stack.enter_context(epochs(share)) for name, share in SHARES.items()}
-        model = build_model("B0", INPUT_SIZE, for_training=True)
-        compile_for(model, "everything", LEARNING_RATE, TRAINING_STEPS)
-        training_rate(model, augmented_batches(part, BATCH_SIZE, seed, 1))  # traces the network once
+        model = efficientnet.build_model("B0", INPUT_SIZE, for_training=True)
+        training.compile_for(model, "everything", LEARNING_RATE, TRAINING_STEPS)
+        training_rate(model, batches.augmented_batches(part, BATCH_SIZE, seed, 1))  # traces the network once
         for number in range(1, repetitions + 1):
             for name in sorted(SHARES, reverse=number % 2 == 0):
                 rates.setdefault(("input alone", name), []).append(input_rate(batches_of[name](number)))
@@ -74,24 +71,28 @@ def measure(part, seed, repetitions):
 
 
 def build_parser():
-    parser = make_parser(__doc__)
-    add_path(parser, "split_dir")
-    parser.add_argument("--repetitions", type=positive, default=5, metavar="N", help="in turns (default: %(default)s)")
-    add_seed(parser)
+    parser = cli.make_parser(__doc__)
+    cli.add_path(parser, "split_dir")
+    parser.add_argument(
+        "--repetitions", type=cli.positive, default=5, metavar="N", help="in turns (default: %(default)s)"
+    )
+    cli.add_seed(parser)
     return parser
 
 
 def main(argv=None):
     args = build_parser().parse_args(argv)
-    split_dir = locate(args, "split_dir")
-    require(split_dir / SPLIT_TABLE, "it would list the faces", "02_prepare_dataset.py")
+    split_dir = cli.locate(args, "split_dir")
+    cli.require(split_dir / paths.SPLIT_TABLE, "it would list the faces", "02_prepare_dataset.py")
     try:
-        part = load_part(read_split(split_dir)["train"], INPUT_SIZE, None)
+        part = batches.load_part(table.read_split(split_dir)["train"], INPUT_SIZE, None)
     except InputError as error:
-        stop(str(error))
+        cli.stop(str(error))
     part = repeated(part, max(INPUT_STEPS, TRAINING_STEPS))
     rates = measure(part, args.seed, args.repetitions)
-    print(f"images/s of {INPUT_SIZE} px on {len(usable_cpus())} CPUs: median (lowest to highest) of {args.repetitions}")
+    print(
+        f"images/s of {INPUT_SIZE} px on {len(pool.usable_cpus())} CPUs: median (lowest to highest) of {args.repetitions}"
+    )
     for (what, name), found in rates.items():
         print(f"{what:12} {name:16} {statistics.median(found):7.0f} ({min(found):.0f} to {max(found):.0f})")
     for what in ("input alone", "training"):

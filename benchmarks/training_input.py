@@ -24,16 +24,13 @@ from pathlib import Path
 import numpy as np
 from measure import in_turns, machine, markdown_table, median_and_spread
 
-from common.ahead import made_ahead
-from common.augment import augment
-from common.batches import Part, augmented_batches, load_part
-from common.cli import add_path, add_seed, make_parser, positive, quiet_libraries, require, say, stop
+from common import cli, paths
 from common.constants import CLASS_NAMES
-from common.dataset import read_split
-from common.model import build_model, load_keras
-from common.paths import SPLIT_TABLE, locate
-from common.records import InputError
-from common.training import compile_for
+from common.errors import InputError
+from common.messages import say
+from deepfake.augmentation import augment
+from deepfake.dataset import table
+from deepfake.model import ahead, batches, efficientnet, training
 
 BATCH_SIZE = 32
 INPUT_SIZES = (128, 224)  # px
@@ -47,8 +44,8 @@ TIMES_KERAS, LARGEST_LOSS = 3, 0.05  # what this project promises
 
 def project_epochs(split_dir, input_size, seed):
     """Yield the dataset of one epoch after the other, as 03 makes them."""
-    part = load_part(read_split(split_dir)["train"], input_size, None)
-    with made_ahead(lambda epoch: augmented_batches(part, BATCH_SIZE, seed, epoch)) as batches_of:
+    part = batches.load_part(table.read_split(split_dir)["train"], input_size, None)
+    with ahead.made_ahead(lambda epoch: batches.augmented_batches(part, BATCH_SIZE, seed, epoch)) as batches_of:
         for epoch in range(1, EPOCHS + 1):
             yield batches_of(epoch).as_dataset()
 
@@ -57,16 +54,21 @@ def keras_epochs(split_dir, input_size, seed, cached=False):
     """Yield the same `image_dataset_from_directory`, augmented face by face, once per epoch."""
     import tensorflow as tf
 
-    keras, _ = load_keras()
+    keras, _ = efficientnet.load_keras()
 
     def changed(face, label):
-        face = tf.numpy_function(lambda face_rgb: augment(face_rgb, np.random.default_rng()), [face], tf.uint8)
+        face = tf.numpy_function(lambda face_rgb: augment.augment(face_rgb, np.random.default_rng()), [face], tf.uint8)
         return tf.ensure_shape(face, (input_size, input_size, 3)), tf.ensure_shape(label, (1,))
 
     dataset = keras.utils.image_dataset_from_directory(
-        split_dir / "train", label_mode="binary", class_names=list(CLASS_NAMES), batch_size=None, verbose=False,
-        image_size=(input_size, input_size), seed=seed,
-    )  # fmt: skip
+        split_dir / "train",
+        label_mode="binary",
+        class_names=list(CLASS_NAMES),
+        batch_size=None,
+        verbose=False,
+        image_size=(input_size, input_size),
+        seed=seed,
+    )
     dataset = dataset.map(lambda face, label: (tf.cast(face, tf.uint8), label))
     if cached:
         dataset = dataset.cache().shuffle(len(dataset), seed)
@@ -89,7 +91,7 @@ def idle_model(input_size):
 
     It takes the uint8 faces as they are: turning them into floats is the network's work.
     """
-    keras, _ = load_keras()
+    keras, _ = efficientnet.load_keras()
     inputs = keras.Input((input_size, input_size, 3), dtype="uint8")
     pixel = keras.layers.Flatten()(keras.layers.Cropping2D(((0, input_size - 1), (0, input_size - 1)))(inputs))
     model = keras.Model(inputs, keras.layers.Dense(1, activation="sigmoid")(pixel))
@@ -116,11 +118,11 @@ def contend(name, split_dir, input_size, seed):
     epochs, images, seconds, cpu_s = CONTENDERS[name](split_dir, input_size, seed), [], [], []
     for _ in range(EPOCHS):
         started, cpu_started = time.perf_counter(), cpu_seconds()
-        batches = next(epochs)
-        model.fit(batches, shuffle=False, verbose=0)
+        epoch_batches = next(epochs)
+        model.fit(epoch_batches, shuffle=False, verbose=0)
         seconds.append(time.perf_counter() - started)
         cpu_s.append(cpu_seconds() - cpu_started)
-        images.append(len(batches) * BATCH_SIZE)
+        images.append(len(epoch_batches) * BATCH_SIZE)
     later = sum(images[1:])
     rates = {"first_epoch": images[0] / seconds[0], "later_epochs": later / sum(seconds[1:])}
     print(json.dumps({**rates, "later_epochs_cpu": later / sum(cpu_s[1:])}))
@@ -129,33 +131,33 @@ def contend(name, split_dir, input_size, seed):
 
 def training_part(split_dir):
     """Return the Part of the training faces, no more of each class than TRAINING_STEPS steps take."""
-    part = load_part(read_split(split_dir)["train"], INPUT_SIZES[0], None)
+    part = batches.load_part(table.read_split(split_dir)["train"], INPUT_SIZES[0], None)
     most = TRAINING_STEPS * BATCH_SIZE // 2
     kept = np.concatenate([np.flatnonzero(part.labels == label)[:most] for label in range(len(CLASS_NAMES))])
-    return Part(*(values[kept] for values in part))
+    return batches.Part(*(values[kept] for values in part))
 
 
 def measure_waiting(split_dir, seed, repetitions):
     """Return ({name: (seconds, CPU seconds) of each round}, steps) of training on augmented batches and on a constant one."""
-    quiet_libraries()
+    efficientnet.quiet_libraries()
     import tensorflow as tf
 
     part = training_part(split_dir)
-    first = augmented_batches(part, BATCH_SIZE, seed, 1)
+    first = batches.augmented_batches(part, BATCH_SIZE, seed, 1)
     steps, warm_up = len(first), first.as_dataset()
     # Without the same options it took 20 s instead of 13 in two of three rounds, each right after an augmented epoch.
     constant = tf.data.Dataset.from_tensors(first[0]).repeat(steps).with_options(warm_up.options())
-    model = build_model("B0", INPUT_SIZES[0], for_training=True)
-    compile_for(model, "everything", LEARNING_RATE, steps * repetitions)
+    model = efficientnet.build_model("B0", INPUT_SIZES[0], for_training=True)
+    training.compile_for(model, "everything", LEARNING_RATE, steps * repetitions)
     times = {AUGMENTED: [], CONSTANT: []}
-    with made_ahead(lambda epoch: augmented_batches(part, BATCH_SIZE, seed, epoch)) as batches_of:
-        for batches in (warm_up, constant):
-            model.fit(batches, steps_per_epoch=2, verbose=0)  # traces it
+    with ahead.made_ahead(lambda epoch: batches.augmented_batches(part, BATCH_SIZE, seed, epoch)) as batches_of:
+        for epoch_batches in (warm_up, constant):
+            model.fit(epoch_batches, steps_per_epoch=2, verbose=0)  # traces it
         for number in range(1, repetitions + 1):
             inputs = {AUGMENTED: batches_of(number).as_dataset(), CONSTANT: constant}
-            for name, batches in sorted(inputs.items(), reverse=number % 2 == 0):
+            for name, epoch_batches in sorted(inputs.items(), reverse=number % 2 == 0):
                 started, cpu_started = time.perf_counter(), cpu_seconds()
-                model.fit(batches, shuffle=False, verbose=0)
+                model.fit(epoch_batches, shuffle=False, verbose=0)
                 times[name].append((time.perf_counter() - started, cpu_seconds() - cpu_started))
                 say(f"training, round {number} of {repetitions}: {name}: {times[name][-1][0]:.1f} s for {steps} steps")
     return times, steps
@@ -199,19 +201,21 @@ def report_waiting(times, steps):
 
 
 def build_parser():
-    parser = make_parser(__doc__)
-    add_path(parser, "split_dir")
-    parser.add_argument("--repetitions", type=positive, default=5, metavar="N", help="in turns (default: %(default)s)")
-    add_seed(parser)
+    parser = cli.make_parser(__doc__)
+    cli.add_path(parser, "split_dir")
+    parser.add_argument(
+        "--repetitions", type=cli.positive, default=5, metavar="N", help="in turns (default: %(default)s)"
+    )
+    cli.add_seed(parser)
     parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)  # how this script calls itself
-    parser.add_argument("--input-size", type=positive, help=argparse.SUPPRESS)
+    parser.add_argument("--input-size", type=cli.positive, help=argparse.SUPPRESS)
     return parser
 
 
 def main(argv=None):
     args = build_parser().parse_args(argv)
-    split_dir = locate(args, "split_dir").resolve()
-    require(split_dir / SPLIT_TABLE, "it would list the faces", "02_prepare_dataset.py")
+    split_dir = cli.locate(args, "split_dir").resolve()
+    cli.require(split_dir / paths.SPLIT_TABLE, "it would list the faces", "02_prepare_dataset.py")
     try:
         if args.contender:
             return contend(args.contender, split_dir, args.input_size, args.seed)
@@ -222,7 +226,7 @@ def main(argv=None):
             report_input(size, in_turns(contenders, args.repetitions))
         report_waiting(*measure_waiting(split_dir, args.seed, args.repetitions))
     except InputError as error:
-        stop(str(error))
+        cli.stop(str(error))
     return 0
 
 

@@ -15,12 +15,12 @@ from frames import copies_of
 from measure import REPOSITORY_DIR, in_turns, machine, make_bench_parser, markdown_table, median_and_spread
 from pipeline import VIDEOS, VIDEOS_DIR
 
-from common.model import BASE_WEIGHTS
+from deepfake.model import weights
 
 
 def build_parser():
     parser = make_bench_parser(__doc__, "for clips and frames, 500 MB")
-    parser.add_argument("--weights", default=BASE_WEIGHTS, metavar="FILE", help="(default: the base weights)")
+    parser.add_argument("--weights", default=weights.BASE_WEIGHTS, metavar="FILE", help="(default: the base weights)")
     return parser
 
 

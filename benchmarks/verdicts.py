@@ -21,9 +21,10 @@ from pathlib import Path
 
 from measure import in_turns, machine, make_bench_parser, markdown_table, median_and_spread
 
-from common.cli import positive, say, stop
+from common import cli
 from common.constants import CANNOT_JUDGE, FAKE, REAL, THRESHOLD
-from common.predictions import cannot_judge_line, prediction_line
+from common.messages import say
+from deepfake.evaluation import predictions
 
 STAGE = "verdicts"
 VIDEOS_PER_GROUP = 5  # an original and four fakes of it
@@ -67,7 +68,7 @@ def face_lines(number, faces, rng):
             "file": file,
         }
         row |= {"confidence": round(float(confidences[face]), 6), "face_px": round(float(widths_px[face]), 1)}
-        lines.append(prediction_line(row, float(scores[face])))
+        lines.append(predictions.prediction_line(row, float(scores[face])))
     return lines
 
 
@@ -81,7 +82,7 @@ def make_predictions(path, videos, faces):
             if number < videos:
                 lines = face_lines(number, faces, rng)
             else:
-                lines = [cannot_judge_line(video_row(number), "no face of confidence >= 0.95 in 11 frames")]
+                lines = [predictions.cannot_judge_line(video_row(number), "no face of confidence >= 0.95 in 11 frames")]
             file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     partial.replace(path)
 
@@ -95,7 +96,7 @@ def judge_with_04(predictions, output):
     spark.stop()
     script.write_csv(output, script.VERDICTS_COLUMNS, rows)
     if broken:
-        stop(f"{broken} lines are broken")
+        cli.stop(f"{broken} lines are broken")
     java.stdin.close()  # ends it; waited for, its memory is known and it does not run on beside the next contender
     java.wait()
 
@@ -211,10 +212,12 @@ def print_results(found, repetitions):
 def build_parser():
     parser = make_bench_parser(__doc__, "for the scores, 5 GB; made if missing")
     for option, default, what in (
-        ("videos", 115_000, "with faces"), ("faces", 11, "of each video"), ("times", 10, "as many in the larger file"),
-    ):  # fmt: skip
+        ("videos", 115_000, "with faces"),
+        ("faces", 11, "of each video"),
+        ("times", 10, "as many in the larger file"),
+    ):
         parser.add_argument(
-            f"--{option}", type=positive, default=default, metavar="N", help=f"{what} (default: %(default)s)"
+            f"--{option}", type=cli.positive, default=default, metavar="N", help=f"{what} (default: %(default)s)"
         )
     return parser
 
@@ -245,7 +248,7 @@ def main(argv=None):
     found = dict(zip(outputs, in_turns(commands, args.repetitions).values(), strict=True))
     for (name, faces), output in outputs.items():
         if what := difference(outputs[OURS, faces], output):
-            stop(f"04 and {name} differ at {faces:,} faces: {what}")
+            cli.stop(f"04 and {name} differ at {faces:,} faces: {what}")
     say(f"{STAGE}: all wrote the same rows, scores within {SAME}")
     print_results(found, args.repetitions)
     return 0

@@ -2,20 +2,17 @@
 
 import argparse
 import functools
-import logging
 import os
-import sys
+import re
 import traceback
-import warnings
 from pathlib import Path
 
-from common.arguments import above_0, positive, seed, shard, spark_master
+from common import paths
 from common.constants import SEED
-from common.paths import BEST_MODEL, DATA_DIR_VARIABLE, DEFAULT_NAMES, locate
-from common.records import InputError, OutputError
+from common.errors import InputError, OutputError
+from common.messages import say
 
 INTERRUPTED = 130  # exit status after Ctrl-C, as shells give it
-
 OPTION_HELP = {
     "videos_dir": "folder of videos and photos, or one such file",
     "prepared_dir": "the balanced faces, in real/ and fake/",
@@ -30,14 +27,16 @@ def make_parser(doc):
     """Return a parser whose help text is the script's docstring, with --data-dir."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--data-dir", metavar="DIR", help=f"data root (default: ${DATA_DIR_VARIABLE}, else the folder of this script)"
+        "--data-dir",
+        metavar="DIR",
+        help=f"data root (default: ${paths.DATA_DIR_VARIABLE}, else the folder of this script)",
     )
     return parser
 
 
 def add_path(parser, option):
     """Add `--videos-dir` and the like, with its default below the data root named in the help."""
-    name = DEFAULT_NAMES[option]
+    name = paths.DEFAULT_NAMES[option]
     parser.add_argument(
         f"--{option.replace('_', '-')}", metavar="PATH", help=f"{OPTION_HELP[option]} (default: DATA_DIR/{name})"
     )
@@ -65,7 +64,7 @@ def weights_of(args, needed=True):
     """Return the path of --weights, else of the checkpoint's weights; stop if those are `needed` and not there."""
     if args.weights:
         return Path(args.weights)
-    path = locate(args, "checkpoint_dir") / BEST_MODEL
+    path = locate(args, "checkpoint_dir") / paths.BEST_MODEL
     if needed:
         require(path, "it would hold the trained weights", "03_train_cnn.py")
     return path
@@ -76,10 +75,12 @@ def add_work_options(parser, timeout_s):
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--workers", type=positive, metavar="N", help="processes (default: one per CPU)")
     where.add_argument(
-        "--spark-master", type=spark_master, metavar="URL",
+        "--spark-master",
+        type=spark_master,
+        metavar="URL",
         help="work on the executors of this Spark cluster, such as spark://host:7077; they have to see the same files and this "
         "folder under the same paths (under spark-submit: its cluster)",
-    )  # fmt: skip
+    )
     parser.add_argument("--shard", type=shard, default=(1, 1), metavar="I/N", help="do the I-th of N shares only")
     parser.add_argument("--limit", type=positive, metavar="N", help="try the first N videos only")
     parser.add_argument("--force", action="store_true", help="redo what is complete")
@@ -90,23 +91,6 @@ def add_work_options(parser, timeout_s):
         metavar="S",
         help="seconds one video may take (default: %(default)g)",
     )
-
-
-def usable_cpus():
-    """Return the CPUs this process may use, by affinity where the system knows it."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
-
-
-def under_spark_submit():
-    """Tell whether spark-submit has started this process."""
-    return "PYSPARK_GATEWAY_PORT" in os.environ
-
-
-def on_spark(args):
-    """Tell whether the work of a step is for a Spark cluster: the named one, or that of spark-submit."""
-    return bool(args.spark_master) or under_spark_submit()
 
 
 def require(path, what, made_by):
@@ -153,21 +137,70 @@ def stops_in_words(main):
     return run
 
 
-def say(message):
-    """Print one line for people to read; standard output stays free for results."""
-    print(printable(message), file=sys.stderr, flush=True)
+def share(text):
+    """Parse a number from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 1")
+    return value
 
 
-def printable(text):
-    """Return a text without what would move a terminal's cursor or cannot be encoded: file names are data."""
-    return "".join(c if c.isprintable() else "?" for c in str(text))
+def positive(text):
+    """Parse an integer of at least 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return number
 
 
-def quiet_libraries():
-    """Silence the start-up noise of TensorFlow and its friends; call before importing them."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    logging.getLogger("absl").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", category=UserWarning, module=r"keras|tensorflow|efficientnet")
+def seed(text):
+    """Parse an integer of 0 to 2**32 - 1."""
+    number = int(text)
+    if not 0 <= number < 2**32:
+        raise argparse.ArgumentTypeError(f"{text} is not 0 to 4294967295")
+    return number
+
+
+def above_0(text):
+    """Parse a number above 0."""
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return number
+
+
+def shard(text):
+    """Parse `I/N` with 1 <= I <= N."""
+    try:
+        number, count = (int(part) for part in text.split("/"))
+    except ValueError:
+        number, count = 0, 0
+    if not 1 <= number <= count:
+        raise argparse.ArgumentTypeError(f"{text!r} is not I/N with 1 <= I <= N, for example 2/16")
+    return number, count
+
+
+def spark_master(text):
+    """Parse the address of a Spark cluster."""
+    if not re.match(r"(local(\[|$)|yarn$|(spark|k8s|mesos)://)", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not local[N], spark://host:7077, yarn, k8s:// or mesos://")
+    return text
+
+
+def data_root(args):
+    """Return `--data-dir`, else the environment variable DEEPFAKE_DATA_DIR, else the repository root."""
+    return Path(args.data_dir or os.environ.get(paths.DATA_DIR_VARIABLE) or paths.REPOSITORY_DIR)
+
+
+def locate(args, option):
+    """Return the path given for `option` (an attribute of `args`), else its default below the data root."""
+    given = getattr(args, option)
+    return Path(given) if given else data_root(args) / paths.DEFAULT_NAMES[option]
+
+
+def frames_dir_of(args):
+    """Return `--frames-dir`, else the place beside the videos."""
+    if args.frames_dir:
+        return Path(args.frames_dir)
+    videos_dir = locate(args, "videos_dir")
+    return videos_dir.parent if videos_dir.is_file() else videos_dir

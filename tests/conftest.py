@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from common.cli import quiet_libraries
+from deepfake.model.efficientnet import quiet_libraries
 
 quiet_libraries()
 os.environ.pop("DEEPFAKE_DATA_DIR", None)  # a user's own data must never be touched by a test
@@ -14,7 +14,7 @@ os.environ.pop("DEEPFAKE_DATA_DIR", None)  # a user's own data must never be tou
 @pytest.fixture
 def without_gpu(monkeypatch):
     """Score faces as on a machine without a GPU."""
-    monkeypatch.setattr(importlib.import_module("common.network"), "has_gpu", lambda: False)
+    monkeypatch.setattr(importlib.import_module("deepfake.model.scorer"), "has_gpu", lambda: False)
 
 
 @pytest.fixture(scope="session")

@@ -1,19 +1,18 @@
 """Writes tiny datasets straight in the form that 02 leaves (split_dataset) or 00 and 01a leave (per-video folders)."""
 
 import functools
-import importlib
 import json
 
 import cv2
 import numpy as np
 
 from common.constants import CLASS_NAMES, FAKE, REAL, SPLITS
-from common.model import backbone_of, build_model, load_keras
-from common.paths import FACES_RECORD, FRAMES_RECORD, SPLIT_RECORD, SPLIT_TABLE, digest
-from common.pixels import to_square
-from common.records import write_csv, write_json
+from common.files import digest, write_csv, write_json
+from common.paths import FACES_RECORD, FRAMES_RECORD, SPLIT_RECORD, SPLIT_TABLE
+from deepfake.dataset.table import COLUMNS
+from deepfake.model.efficientnet import backbone_of, build_model, load_keras
+from deepfake.preprocessing.crops import to_square
 
-COLUMNS = importlib.import_module("02_prepare_dataset").COLUMNS
 FACELESS_REASON = "no face was found"
 LANDMARKS = [[12.0, 16.0], [24.0, 16.0], [18.0, 22.0], [13.0, 28.0], [23.0, 28.0]]  # of a crop of 36 x 40 px
 FACES_PER_PART = {"train": 8, "val": 4, "test": 4}  # of each class
@@ -71,18 +70,37 @@ def write_split_dataset(data_dir, faces=FACES_PER_PART, faces_per_video=2, face_
                 file = f"{split}/{name}/{video_id}-{frame:03}-00.png"
                 picture = face_bgr(label, 100 * SPLITS.index(split) + number)
                 write_picture(split_dir / file, picture)
-                rows.append({
-                    "file": file, "video_id": video_id, "filename": f"{video_id}.mp4", "group": video_id, "person": 0,
-                    "frame": frame, "frame_s": 0.5 * frame, "face_px": 60.0, "landmarks": json.dumps(LANDMARKS),
-                    "confidence": 0.99, "label": label, "split": split, "digest": digest(split_dir / file),
-                    "frame_px": 640, "video_frames": faces_per_video,
-                })  # fmt: skip
+                rows.append(
+                    {
+                        "file": file,
+                        "video_id": video_id,
+                        "filename": f"{video_id}.mp4",
+                        "group": video_id,
+                        "person": 0,
+                        "frame": frame,
+                        "frame_s": 0.5 * frame,
+                        "face_px": 60.0,
+                        "landmarks": json.dumps(LANDMARKS),
+                        "confidence": 0.99,
+                        "label": label,
+                        "split": split,
+                        "digest": digest(split_dir / file),
+                        "frame_px": 640,
+                        "video_frames": faces_per_video,
+                    }
+                )
     write_csv(split_dir / SPLIT_TABLE, COLUMNS, rows)
     faceless = [
-        {"video_id": f"empty_{split}", "filename": f"empty_{split}.mp4", "group": f"empty_{split}", "label": REAL,
-         "split": split, "reason": FACELESS_REASON}
+        {
+            "video_id": f"empty_{split}",
+            "filename": f"empty_{split}.mp4",
+            "group": f"empty_{split}",
+            "label": REAL,
+            "split": split,
+            "reason": FACELESS_REASON,
+        }
         for split in ("val", "test")
-    ]  # fmt: skip
+    ]
     key = digest(json.dumps([[row[column] for column in COLUMNS] for row in rows]).encode())
     write_json(split_dir / SPLIT_RECORD, {"faces": face_kind, "real_only": False, "digest": key, "faceless": faceless})
     return rows
@@ -96,10 +114,18 @@ def write_video_folder(frames_dir, video_id, label, faces=2, reason=None, face_k
     for frame in range(faces):
         file = f"{video_id}-{frame:03}-00.png"
         write_picture(folder / face_kind / file, face_bgr(label, frame))
-        records.append({
-            "file": file, "frame": frame, "frame_s": 0.5 * frame, "person": 0, "confidence": 0.99, "face_px": 60.0,
-            "crop_xywh": [0, 0, 80, 80], "landmarks": [[30, 30], [50, 30], [40, 40], [32, 50], [48, 50]],
-            "digest": digest(folder / face_kind / file),
-        })  # fmt: skip
+        records.append(
+            {
+                "file": file,
+                "frame": frame,
+                "frame_s": 0.5 * frame,
+                "person": 0,
+                "confidence": 0.99,
+                "face_px": 60.0,
+                "crop_xywh": [0, 0, 80, 80],
+                "landmarks": [[30, 30], [50, 30], [40, 40], [32, 50], [48, 50]],
+                "digest": digest(folder / face_kind / file),
+            }
+        )
     write_json(folder / "faces" / FACES_RECORD, {"faces": records, "reason": reason})
     return folder

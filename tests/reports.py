@@ -5,9 +5,10 @@ from html.parser import HTMLParser
 
 import numpy as np
 
+from common.files import write_csv, write_json
 from common.paths import FRAMES_RECORD
-from common.records import write_csv, write_json
-from common.verdicts import PEOPLE_COLUMNS, VERDICTS_COLUMNS, verdict_of
+from deepfake.evaluation.aggregation import verdict_of
+from deepfake.evaluation.verdicts import PEOPLE_COLUMNS, VERDICTS_COLUMNS
 from tests.datasets import face_bgr, write_picture
 
 HOSTILE_NAME = "<img src=x onerror=alert(1)>.mp4"
@@ -38,11 +39,21 @@ def write_run(data_dir, videos, crop=None, metrics=None, record=None, people_tab
                 file = f"video_{place:04d}-{frame % (crops_per_video or len(scores)):03d}-{person:02d}.png"
                 if not (folder / "faces" / file).exists():
                     write_picture(folder / "faces" / file, face_bgr(frame % 2, place) if crop is None else crop)
-                lines.append({
-                    **shared, "group": video_id, "split": "test", "frame": frame, "frame_s": 0.48 * frame, "person": person,
-                    "file": file, "confidence": 0.99, "face_px": 90.0, "score": score,
-                    **({} if score is not None else {"reason": "faces too dark"}),
-                })  # fmt: skip
+                lines.append(
+                    {
+                        **shared,
+                        "group": video_id,
+                        "split": "test",
+                        "frame": frame,
+                        "frame_s": 0.48 * frame,
+                        "person": person,
+                        "file": file,
+                        "confidence": 0.99,
+                        "face_px": 90.0,
+                        "score": score,
+                        **({} if score is not None else {"reason": "faces too dark"}),
+                    }
+                )
             found = [score for score in scores if score is not None]
             mean = float(np.mean(found)) if found and not one["reason"] else None
             verdict = {"score": mean, "p_fake": None if mean is None else 1 - mean, "verdict": verdict_of(mean)}

@@ -1,6 +1,6 @@
 """What test_spark lets executors do; they import it by this module's name."""
 
-from tests.test_runner import behave, cannot_start, count_start
+from tests.parallel.test_loop import behave, cannot_start, count_start
 
 __all__ = ["behave_as_record", "cannot_start", "count_start"]
 

@@ -5,7 +5,8 @@ import json
 import cv2
 import numpy as np
 
-from common.paths import digest, video_id_of
+from common.files import digest
+from deepfake.preprocessing.inputs import video_id_of
 
 CROP_PX = 8
 
@@ -28,12 +29,20 @@ def write_video(videos_dir, filename, frames=11, people=1, frames_dir=None, mark
             picture = np.full((CROP_PX, CROP_PX, 3), 5 * frame + person, np.uint8)
             picture[0, :, 0] = np.frombuffer(video_id.encode().ljust(CROP_PX)[-CROP_PX:], np.uint8)
             pictures[name] = picture
-            rows.append({
-                "file": name, "frame": frame, "frame_s": 0.5 * frame, "person": person, "confidence": 0.99,
-                "box_xywh": [12.0, 22.0, 4.0, 4.0], "crop_xywh": [10, 20, CROP_PX, CROP_PX],
-                "landmarks": [[12.25, 23.0], [15.0, 23.0], [14.0, 24.0], [13.0, 26.0], [15.0, 26.0]],
-                "face_px": 4.0, "digest": write_png(folder / "faces" / name, picture),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "file": name,
+                    "frame": frame,
+                    "frame_s": 0.5 * frame,
+                    "person": person,
+                    "confidence": 0.99,
+                    "box_xywh": [12.0, 22.0, 4.0, 4.0],
+                    "crop_xywh": [10, 20, CROP_PX, CROP_PX],
+                    "landmarks": [[12.25, 23.0], [15.0, 23.0], [14.0, 24.0], [13.0, 26.0], [15.0, 26.0]],
+                    "face_px": 4.0,
+                    "digest": write_png(folder / "faces" / name, picture),
+                }
+            )
     record = {"made_from": {}, "faces": rows, "reason": None if rows else "no face of confidence >= 0.95 in 11 frames"}
     (folder / "faces" / "faces.json").write_text(json.dumps(record))
     (folder / "frames.json").write_text(json.dumps({"video_id": video_id, "made_from": {"filename": filename}}))

@@ -12,13 +12,12 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from common.batches import load_part
-from common.cli import add_path, add_seed, make_parser, positive, stops_in_words
-from common.constants import DEFAULT_INPUT_SIZE, REAL
-from common.dataset import evenly_spread, read_dataset
-from common.paths import locate
-from common.plots import new_figure, save_figure
-from common.selfblend import self_blend
+from common import cli
+from common.constants import REAL
+from deepfake.augmentation import self_blending
+from deepfake.dataset import table
+from deepfake.model import batches, efficientnet
+from deepfake.report import plots
 
 NAMES = ("real, as it\nenters the blend", "share of the\nchanged copy", "self-blended,\ncounts as fake")
 SIDE_IN, NAME_WIDTH = 1.25, 1.0  # of a face; of the names, in faces
@@ -31,12 +30,12 @@ def first_real_faces(rows, count):
     for row in rows:
         if row["label"] == REAL:
             firsts.setdefault(row["group"], row)
-    return [firsts[group] for group in evenly_spread(sorted(firsts), count)]
+    return [firsts[group] for group in table.evenly_spread(sorted(firsts), count)]
 
 
 def draw(triples):
     """Return a figure with a column per (real, mask, fake)."""
-    figure, axes = new_figure(SIDE_IN * GAP * (len(triples) + NAME_WIDTH), SIDE_IN * GAP * len(NAMES))
+    figure, axes = plots.new_figure(SIDE_IN * GAP * (len(triples) + NAME_WIDTH), SIDE_IN * GAP * len(NAMES))
     for line, name in enumerate(NAMES):
         axes.text(-0.08, GAP * line + 0.5, name, ha="right", va="center", fontsize=10)
     for column, (real, mask, fake) in enumerate(triples):
@@ -49,24 +48,24 @@ def draw(triples):
 
 
 def build_parser():
-    parser = make_parser(__doc__)
-    add_path(parser, "split_dir")
+    parser = cli.make_parser(__doc__)
+    cli.add_path(parser, "split_dir")
     parser.add_argument("--out", required=True, metavar="PNG")
-    parser.add_argument("--count", type=positive, default=8, metavar="N", help="faces (default: %(default)s)")
-    add_seed(parser)
+    parser.add_argument("--count", type=cli.positive, default=8, metavar="N", help="faces (default: %(default)s)")
+    cli.add_seed(parser)
     return parser
 
 
-@stops_in_words
+@cli.stops_in_words
 def main(argv=None):
     args = build_parser().parse_args(argv)
-    _, parts = read_dataset(locate(args, "split_dir"))
-    part = load_part(first_real_faces(parts["train"], args.count), DEFAULT_INPUT_SIZE, None)
+    _, parts = table.read_dataset(cli.locate(args, "split_dir"))
+    part = batches.load_part(first_real_faces(parts["train"], args.count), efficientnet.DEFAULT_INPUT_SIZE, None)
     triples = []
     for number, (face_rgb, landmarks) in enumerate(zip(part.faces_rgb, part.landmarks, strict=True)):
-        real, fake, mask = self_blend(face_rgb, landmarks, np.random.default_rng((args.seed, number)))
+        real, fake, mask = self_blending.self_blend(face_rgb, landmarks, np.random.default_rng((args.seed, number)))
         triples.append((real, mask, fake))
-    save_figure(draw(triples), Path(args.out))
+    plots.save_figure(draw(triples), Path(args.out))
     return 0
 
 

@@ -10,36 +10,35 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from common.cli import add_frames_dir, add_path, make_parser, positive, require, say, stops_in_words
+from common import cli, paths
 from common.constants import CANNOT_JUDGE, CLASS_NAMES, FACE_KINDS, FRAMES_PER_VIDEO
-from common.paths import VERDICTS_TABLE, data_root, frames_dir_of, locate
-from common.pixels import read_image
-from common.plots import BLUE, ORANGE, new_figure, save_figure
-from common.predictions import read_predictions
-from common.verdicts import VERDICTS_COLUMNS, read_table
+from common.messages import say
+from deepfake.evaluation import predictions, verdicts
+from deepfake.preprocessing import crops
+from deepfake.report import plots
 
 ROW_HEIGHT_IN, WIDTH_IN, NAME_WIDTH = 0.95, 11.5, 4.2  # NAME_WIDTH in face widths
 FACE_HEIGHT = 1.2  # a crop's usual height over its width
 
 
-def read_rows(data_dir, predictions):
+def read_rows(data_dir, predictions_path):
     """Return (rows of video_preds.csv, {video_id: its scored faces in time order})."""
-    faces, (lines, broken) = {}, read_predictions(predictions)
+    faces, (lines, broken) = {}, predictions.read_predictions(predictions_path)
     if broken:
-        say(f"{predictions}: {broken} lines are no predictions")
+        say(f"{predictions_path}: {broken} lines are no predictions")
     for line in lines:
         if line["score"] is not None and line["file"]:
             faces.setdefault(line["video_id"], []).append(line)
-    return read_table(data_dir / VERDICTS_TABLE, VERDICTS_COLUMNS), faces
+    return verdicts.read_table(data_dir / paths.VERDICTS_TABLE, verdicts.VERDICTS_COLUMNS), faces
 
 
 def draw(videos, faces, frames_dir, face_kind):
     """Return a figure with one row per video: name, label, verdict, and its first faces, each above its P(fake)."""
-    figure, axes = new_figure(WIDTH_IN, 0.5 + ROW_HEIGHT_IN * len(videos))
+    figure, axes = plots.new_figure(WIDTH_IN, 0.5 + ROW_HEIGHT_IN * len(videos))
     for row, video in enumerate(videos):
         top = row * (FACE_HEIGHT + 0.5)
         label = "unknown" if video["label"] is None else CLASS_NAMES[video["label"]].upper()
-        colour = {"REAL": BLUE, "FAKE": ORANGE}.get(video["verdict"], "0.3")
+        colour = {"REAL": plots.BLUE, "FAKE": plots.ORANGE}.get(video["verdict"], "0.3")
         p_fake = "" if video["p_fake"] is None else f", P(fake) {video['p_fake']:.3f}"
         axes.text(0, top + 0.35, video["filename"], fontsize=9, va="center")
         axes.text(
@@ -49,7 +48,7 @@ def draw(videos, faces, frames_dir, face_kind):
         if video["verdict"] == CANNOT_JUDGE:
             axes.text(NAME_WIDTH, top + 0.6, video["reason"], fontsize=9, va="center")
         for place, face in enumerate(faces.get(video["video_id"], [])[:FRAMES_PER_VIDEO]):
-            face_bgr = read_image(frames_dir / video["video_id"] / face_kind / face["file"])
+            face_bgr = crops.read_image(frames_dir / video["video_id"] / face_kind / face["file"])
             left = NAME_WIDTH + place * 1.05
             if face_bgr is not None:
                 axes.imshow(face_bgr[..., ::-1], extent=(left, left + 1, top + FACE_HEIGHT, top))
@@ -63,22 +62,22 @@ def draw(videos, faces, frames_dir, face_kind):
 
 
 def build_parser():
-    parser = make_parser(__doc__)
-    add_path(parser, "videos_dir")
-    add_frames_dir(parser)
-    add_path(parser, "predictions")
+    parser = cli.make_parser(__doc__)
+    cli.add_path(parser, "videos_dir")
+    cli.add_frames_dir(parser)
+    cli.add_path(parser, "predictions")
     parser.add_argument("--out", required=True, metavar="PNG")
-    parser.add_argument("--videos", type=positive, default=5, metavar="N", help="the last N (default: %(default)s)")
+    parser.add_argument("--videos", type=cli.positive, default=5, metavar="N", help="the last N (default: %(default)s)")
     parser.add_argument("--faces", choices=FACE_KINDS, default="faces", help="which crops (default: %(default)s)")
     return parser
 
 
-@stops_in_words
+@cli.stops_in_words
 def main(argv=None):
     args = build_parser().parse_args(argv)
-    require(data_root(args) / VERDICTS_TABLE, "it would hold the verdicts", "04_mapreduce_video_preds.py")
-    videos, faces = read_rows(data_root(args), locate(args, "predictions"))
-    save_figure(draw(videos[-args.videos :], faces, frames_dir_of(args), args.faces), Path(args.out))
+    cli.require(cli.data_root(args) / paths.VERDICTS_TABLE, "it would hold the verdicts", "04_mapreduce_video_preds.py")
+    videos, faces = read_rows(cli.data_root(args), cli.locate(args, "predictions"))
+    plots.save_figure(draw(videos[-args.videos :], faces, cli.frames_dir_of(args), args.faces), Path(args.out))
     return 0
 
 

@@ -17,10 +17,10 @@ from pathlib import Path, PurePosixPath
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from common.cli import make_parser, printable, say, stop, stops_in_words
-from common.groups import connected
-from common.paths import METADATA, digest, list_sources
-from common.records import read_json, write_json
+from common import cli, files, paths
+from common.messages import printable, say
+from deepfake.dataset import splits
+from deepfake.preprocessing import inputs
 
 RECORD = ".make_metadata.json"  # beside metadata.json: the digest of what was written
 FACEFORENSICS = re.compile(
@@ -78,7 +78,7 @@ LAYOUTS = {
 def make_metadata(filenames, read):
     """Return {filename: {"label", "original", "group"}} of those that `read`, a function of LAYOUTS, knows."""
     known = {name: found for name in filenames if (found := read(name))}
-    group_of = connected(people for _, _, people in known.values())
+    group_of = splits.connected(people for _, _, people in known.values())
     return {
         name: {"label": label, "original": original, **({"group": group_of[people[0]]} if people else {})}
         for name, (label, original, people) in known.items()
@@ -87,36 +87,36 @@ def make_metadata(filenames, read):
 
 def is_ours(path):
     """Tell whether a metadata.json is as this script wrote it."""
-    return (read_json(path.with_name(RECORD)) or {}).get("digest") == digest(path)
+    return (files.read_json(path.with_name(RECORD)) or {}).get("digest") == files.digest(path)
 
 
 def build_parser():
-    parser = make_parser(__doc__)
+    parser = cli.make_parser(__doc__)
     parser.add_argument("directory", metavar="DIR", help="the folder that holds those of the layout")
     parser.add_argument("--layout", choices=LAYOUTS, required=True)
     parser.add_argument("--force", action="store_true", help="replace a metadata.json that this script did not write")
     return parser
 
 
-@stops_in_words
+@cli.stops_in_words
 def main(argv=None):
     args = build_parser().parse_args(argv)
     directory = Path(args.directory)
     read, expected = LAYOUTS[args.layout]
     if not directory.is_dir():
-        stop(f"{directory} is not a folder")
-    path = directory / METADATA
-    filenames = [source.filename for source in list_sources(directory)[0]]
+        cli.stop(f"{directory} is not a folder")
+    path = directory / paths.METADATA
+    filenames = [source.filename for source in inputs.list_sources(directory)[0]]
     items = make_metadata(filenames, read)
     if not items:
-        stop(f"{directory} holds no video in the layout {args.layout}: expected are {expected}")
+        cli.stop(f"{directory} holds no video in the layout {args.layout}: expected are {expected}")
     try:
         if path.exists() and not args.force and not is_ours(path):
-            stop(f"{path} exists and is not as this script wrote it; --force replaces it")
-        write_json(path, items)
-        write_json(path.with_name(RECORD), {"layout": args.layout, "digest": digest(path)})
+            cli.stop(f"{path} exists and is not as this script wrote it; --force replaces it")
+        files.write_json(path, items)
+        files.write_json(path.with_name(RECORD), {"layout": args.layout, "digest": files.digest(path)})
     except OSError as error:
-        stop(str(error))
+        cli.stop(str(error))
     labels = [item["label"] for item in items.values()]
     groups = len({item.get("group", name) for name, item in items.items()})
     others = sorted(set(filenames) - set(items))

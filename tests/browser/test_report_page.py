@@ -13,7 +13,8 @@ import matplotlib
 import numpy as np
 import pytest
 
-from common.records import note_failure, write_csv, write_json
+from common.files import write_csv, write_json
+from deepfake.parallel.failures import note_failure
 from tests.reports import HOSTILE_NAME, LONG_NAME, video, write_run
 
 pytestmark = pytest.mark.browser
@@ -42,9 +43,13 @@ def report_path(tmp_path_factory):
         "subgroups": {"resolution": groups},
     }
     record = {
-        "backbone": "B0", "input_size": 128, "fakes": "fake videos", "weights_digest": "0123456789abcdef" * 4,
-        "metrics": {"test_faces": {"accuracy": ENTRY, "roc_auc": ENTRY}}, "calibration": {"fitted_on": "x" * 100},
-    }  # fmt: skip
+        "backbone": "B0",
+        "input_size": 128,
+        "fakes": "fake videos",
+        "weights_digest": "0123456789abcdef" * 4,
+        "metrics": {"test_faces": {"accuracy": ENTRY, "roc_auc": ENTRY}},
+        "calibration": {"fitted_on": "x" * 100},
+    }
     write_run(data_dir, videos, crop=photo, metrics=metrics, record=record)
     for name, reason in ((f"broken {HOSTILE_NAME}", "is empty"), (f"broken {LONG_NAME}", "x" * 200)):
         path = data_dir / "train_sample_videos" / name

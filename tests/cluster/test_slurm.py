@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from common.paths import FACES_RECORD, FRAMES_RECORD, list_frame_dirs, share_of
+from common.paths import FACES_RECORD, FRAMES_RECORD
+from deepfake.parallel.loop import share_of
+from deepfake.preprocessing.inputs import list_frame_dirs
 from tests.cluster.conftest import (
     REPOSITORY_DIR,
     TRAINING,

@@ -1,0 +1,147 @@
+"""Outputs that appear complete or not at all, and the records that say what they were made from."""
+
+import csv
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import tempfile
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from common.errors import writing
+
+SURROGATES = "backslashreplace"  # what becomes of the bytes of names that are not UTF-8
+
+
+def temporary_name(path):
+    """Return a hidden name beside `path` to write to before the rename; processes on other nodes may have this one's number."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+
+
+@contextmanager
+def replacing(path):
+    """Give a path to write to, which becomes `path` in one step once all is written. Raises OutputError, InputError."""
+    temporary = temporary_name(path)
+    with writing():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_atomic(path, content):
+    """Write text or bytes to `path` in one step. Raises OutputError, InputError.
+
+    File names that are not UTF-8 reach us with surrogates in them; those become \\udcXX, which JSON reads back.
+    """
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.encode(errors=SURROGATES) if isinstance(content, str) else content)
+
+
+def check_writable(folder):
+    """Raise OutputError or InputError if nothing can be written into `folder`: now, not after hours of training."""
+    with writing():
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+
+
+def write_json(path, value):
+    """Write `value` as indented JSON in one step."""
+    write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_csv(path, columns, rows):
+    """Write dicts, of which there may be too many for memory, as a CSV table in one step; None becomes an empty field."""
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", errors=SURROGATES, newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n", extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_json(path):
+    """Return the parsed JSON of `path`, or None where there is none or it is broken."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def is_our_record(record):
+    """Tell whether parsed JSON is a record of these scripts: it says what the output was made from."""
+    return isinstance(record, dict) and isinstance(record.get("made_from"), dict)
+
+
+def is_our_folder(folder: Path, record_name: str) -> bool:
+    """Tell whether these scripts made `folder`: its record is ours or is damaged. Any other JSON of that name is the user's."""
+    try:
+        return is_our_record(json.loads((folder / record_name).read_text(encoding="utf-8")))
+    except (ValueError, RecursionError):
+        return True
+    except OSError:  # not there, or nobody can tell: what cannot be read is never replaced
+        return False
+
+
+@contextmanager
+def new_directory(path):
+    """Give an empty temporary folder that becomes `path` when the block ends without an error.
+
+    What an earlier, killed run left beside it is put back or removed. An older `path` stays until the new one is complete.
+    Another process may do the same work (a node that was given up for lost still runs): their files never get mixed, because
+    each has a folder of its own, and who loses it fails.
+    """
+    attempts, replaced = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.replaced")
+    temporary = attempts / secrets.token_hex(4)
+    with writing():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if replaced.exists() and not path.exists():  # killed between the two renames below
+            os.rename(replaced, path)
+        for leftover in (attempts, replaced):
+            shutil.rmtree(leftover, ignore_errors=True)
+        temporary.mkdir(parents=True)
+    try:
+        with writing():
+            yield temporary
+            if path.exists():
+                os.rename(path, replaced)
+            os.rename(temporary, path)
+            shutil.rmtree(replaced, ignore_errors=True)
+    except BaseException:
+        if replaced.exists() and not path.exists():
+            os.rename(replaced, path)
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    finally:
+        with suppress(OSError):  # not empty: another process is at it
+            attempts.rmdir()
+
+
+def source_stamp(path):
+    """Return what identifies an input file's content cheaply: its size in bytes and modification time in ns."""
+    status = path.stat()
+    return {"size_bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
+
+
+def digest(data):
+    """Return the BLAKE2b digest of bytes or of a file's content, 32 hexadecimal digits."""
+    if isinstance(data, Path):
+        data = data.read_bytes()
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def digest_of_list(items):
+    """Return the digest of a JSON list from the JSON of its items, of which there may be too many for memory."""
+    whole = hashlib.blake2b(b"[", digest_size=16)
+    for number, item in enumerate(items):
+        whole.update(f"{', ' if number else ''}{item}".encode())
+    whole.update(b"]")
+    return whole.hexdigest()
+
+
+def read_object(path):
+    """Return the JSON object in `path`, {} where there is none."""
+    record = read_json(path)
+    return record if isinstance(record, dict) else {}

@@ -1,0 +1,196 @@
+"""Self-blended faces: a real face blended with a slightly changed copy of itself, the traces that face swaps leave.
+
+A network learns them from real faces alone (Shiohara & Yamasaki, "Detecting Deepfakes with Self-Blended Images", CVPR 2022).
+This differs from the paper where MTCNN's five landmarks allow less (ellipses instead of hulls of 81 points), and in its
+ranges: one change of colour, one of sharpness, or both, where the paper always makes several; the target moves by less than a
+pixel, so that it is interpolated like the source; the mask stays where it is when the source moves.
+Pictures are uint8 RGB (size, size, 3); landmarks are MTCNN's five as (x, y) in pixels of the picture, in the order of
+LANDMARK_NAMES; one seed gives one picture.
+"""
+
+import numpy as np
+
+from deepfake.augmentation import corruptions
+
+REGIONS = {"face": 0.45, "inner": 0.4, "mouth": 0.15}  # what is replaced, and how often it is drawn
+MASK_WEIGHTS = (0.25, 0.5, 0.75, 1.0, 1.0, 1.0)  # 3.2 of the paper
+MAX_SHIFT_X, MAX_SHIFT_Y = 0.03, 0.015  # of the width and of the height, either way; 3.1 of the paper
+SCALE = (0.95, 1.05)
+RGB_SHIFT = 30  # grey levels
+HUE_SHIFT_DEG, SATURATION_CHANGE, VALUE_CHANGE = 12, 0.4, 0.2
+BRIGHTNESS, CONTRAST = 0.1, 0.2  # of the range and of the spread
+SHARPENING, SHARPENING_SIGMA_PX = (0.2, 0.8), (0.8, 2.0)
+DOWNSCALE = (1.5, 4.0)
+LEAST_ALONG = 0.1  # of the picture's size; a face in its crop has about 0.28, less is a mistake of the detector
+MASK_NODES = 5  # per side, of the field that deforms the mask
+MASK_DEFORMATION = 0.035  # of the picture's size, standard deviation at a node
+FACE_NODES, FACE_DEFORMATION = 4, 0.02  # as of the mask, of the face that is made another person's
+FIRST_BLUR, SECOND_BLUR = (0.005, 0.03), (0.005, 0.1)  # of the picture's size
+# Grey levels, mean over the picture: what no one could see is drawn again (half of the mouths).
+SMALLEST_DIFFERENCE = 0.4
+MOST_DRAWS = 5
+
+
+def to_levels(pixels):
+    """Return float pixels rounded to uint8 grey levels."""
+    return np.clip(pixels + 0.5, 0, 255).astype(np.uint8)
+
+
+def change_colour(face_rgb, rng):
+    """Shift red, green and blue; or hue, saturation and value; or brightness and contrast."""
+    import cv2
+
+    pixels = face_rgb.astype(np.float32)
+    kind = rng.integers(3)
+    if kind == 0:
+        pixels += rng.uniform(-RGB_SHIFT, RGB_SHIFT, 3).astype(np.float32)
+    elif kind == 1:
+        hsv = cv2.cvtColor(pixels / 255, cv2.COLOR_RGB2HSV)
+        hsv[..., 0] = (hsv[..., 0] + rng.uniform(-HUE_SHIFT_DEG, HUE_SHIFT_DEG)) % 360
+        hsv[..., 1] = np.clip(hsv[..., 1] * (1 + rng.uniform(-SATURATION_CHANGE, SATURATION_CHANGE)), 0, 1)
+        hsv[..., 2] = np.clip(hsv[..., 2] * (1 + rng.uniform(-VALUE_CHANGE, VALUE_CHANGE)), 0, 1)
+        pixels = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB) * 255
+    else:
+        mean = pixels.mean()
+        pixels = (pixels - mean) * (1 + rng.uniform(-CONTRAST, CONTRAST)) + mean
+        pixels += 255 * rng.uniform(-BRIGHTNESS, BRIGHTNESS)
+    return to_levels(pixels)
+
+
+def change_sharpness(face_rgb, rng):
+    """Sharpen the picture, or shrink it and enlarge it again."""
+    import cv2
+
+    if rng.random() < 0.5:
+        blurred = corruptions.defocus(face_rgb, rng.uniform(*SHARPENING_SIGMA_PX))
+        amount = rng.uniform(*SHARPENING)
+        return cv2.addWeighted(face_rgb, 1 + amount, blurred, -amount, 0)
+    return corruptions.shrink(face_rgb, 1 / rng.uniform(*DOWNSCALE), cubic=bool(rng.integers(2)))
+
+
+def change_look(face_rgb, rng):
+    """Change colour, sharpness, or both."""
+    kind = rng.integers(3)
+    if kind != 1:
+        face_rgb = change_colour(face_rgb, rng)
+    if kind != 0:
+        face_rgb = change_sharpness(face_rgb, rng)
+    return face_rgb
+
+
+def move(face_rgb, scale, shift_px):
+    """Scale the picture around its centre and shift it by (x, y); the border is mirrored."""
+    import cv2
+
+    size = face_rgb.shape[0]
+    matrix = np.array([[scale, 0, shift_px[0]], [0, scale, shift_px[1]]], np.float32)
+    matrix[:, 2] += (1 - scale) * (size - 1) / 2
+    return cv2.warpAffine(face_rgb, matrix, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+
+
+def lay_over(face, face_landmarks, landmarks, size_wh):
+    """Return another picture `size_wh` of the face, moved by an affine map so that its landmarks come to lie on `landmarks`."""
+    import cv2
+
+    fit = np.linalg.lstsq(np.c_[face_landmarks, np.ones(5)], landmarks, rcond=None)[0].T
+    return cv2.warpAffine(face, fit, size_wh, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+
+
+def region_mask(landmarks, size, region):
+    """Return a float32 mask (size, size): 1 in an ellipse over the whole "face", the "inner" face or the "mouth", else 0.
+
+    MTCNN gives five landmarks only, so ellipses stand for outlines: `across` is the distance of the eyes, `along` the distance
+    from the eyes to the mouth.
+    """
+    import cv2
+
+    left_eye, right_eye, _, mouth_left, mouth_right = np.asarray(landmarks, np.float64)
+    eyes, mouth = (left_eye + right_eye) / 2, (mouth_left + mouth_right) / 2
+    down = mouth - eyes
+    along = max(float(np.hypot(*down)), LEAST_ALONG * size)
+    across = max(float(np.hypot(*(right_eye - left_eye))), 0.6 * along)  # in profile the eyes are close together
+    centre, axes = {
+        "face": (eyes + 0.45 * down, (1.05 * across, 1.45 * along)),
+        "inner": (eyes + 0.5 * down, (0.8 * across, 0.95 * along)),
+        "mouth": (mouth + 0.05 * down, (0.6 * across, 0.45 * along)),
+    }[region]
+    angle_deg = float(np.degrees(np.arctan2(down[1], down[0]))) - 90
+    mask = np.zeros((size, size), np.float32)
+    cv2.ellipse(mask, [round(x) for x in centre], [max(2, round(x)) for x in axes], angle_deg, 0, 360, 1.0, cv2.FILLED)
+    return mask
+
+
+def smooth_field(size, nodes, deviation, rng):
+    """Return float32 (size, size, 2): where each pixel (x, y) is taken from, moved by a smooth random field."""
+    import cv2
+
+    moves = rng.normal(0, deviation * size, (nodes, nodes, 2)).astype(np.float32)
+    places = np.stack(np.meshgrid(np.arange(size, dtype=np.float32), np.arange(size, dtype=np.float32)), axis=2)
+    return places + cv2.resize(moves, (size, size), interpolation=cv2.INTER_CUBIC)
+
+
+def deform(mask, rng):
+    """Bend the mask with a smooth random field."""
+    import cv2
+
+    return cv2.remap(mask, smooth_field(mask.shape[0], MASK_NODES, MASK_DEFORMATION, rng), None, cv2.INTER_LINEAR)
+
+
+def reshape_face(face_rgb, landmarks, rng):
+    """Return (face, landmarks) of somebody who does not exist: bent by a smooth random field.
+
+    A network that sees a few hundred people again and again learns their faces by heart, and then a blend is what differs from
+    memory. Reshaped anew each time, they cannot be learnt.
+    """
+    import cv2
+
+    size = face_rgb.shape[0]
+    sources = smooth_field(size, FACE_NODES, FACE_DEFORMATION, rng)
+    bent = cv2.remap(face_rgb, sources, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+    moved = np.array(landmarks, np.float64)
+    for _ in range(3):  # where does the field take a landmark's pixel from? solved by going there step by step
+        at = np.clip(np.rint(moved), 0, size - 1).astype(int)
+        moved += np.asarray(landmarks) - sources[at[:, 1], at[:, 0]] - (moved - at)
+    return bent, moved
+
+
+def soften(mask, rng):
+    """Shrink the mask a little and blur its edge, sharply or widely; its highest value stays 1."""
+    import cv2
+
+    size = mask.shape[0]
+    inside = cv2.GaussianBlur(mask, (0, 0), rng.uniform(*FIRST_BLUR) * size) > 0.95
+    mask = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), rng.uniform(*SECOND_BLUR) * size)
+    return mask / max(float(mask.max()), 1e-6)
+
+
+def blend_once(face_rgb, landmarks, rng):
+    """Return (target, blend, mask) of one draw."""
+    source = move(face_rgb, rng.uniform(*SCALE), len(face_rgb) * rng.uniform(-1, 1, 2) * (MAX_SHIFT_X, MAX_SHIFT_Y))
+    target = move(face_rgb, 1, rng.uniform(-0.5, 0.5, 2))  # interpolated as well, else fakes would be softer than reals
+    if rng.random() < 0.5:
+        source = change_look(source, rng)
+    else:
+        target = change_look(target, rng)
+    region = rng.choice(list(REGIONS), p=list(REGIONS.values()))
+    mask = soften(deform(region_mask(landmarks, face_rgb.shape[0], region), rng), rng)
+    mask *= np.float32(rng.choice(MASK_WEIGHTS))
+    mixed = target + mask[..., None] * (source.astype(np.float32) - target)
+    return target, to_levels(mixed), mask
+
+
+def self_blend(face_rgb, landmarks, rng):
+    """Return (real, fake, mask): the target as it entered the blend, the blend, and the float32 mask (size, size) in 0..1.
+
+    `face_rgb`: uint8 RGB (size, size, 3); `landmarks`: (5, 2). Where the mask is 0, real and fake are identical. Landmarks
+    outside the picture leave nothing to blend: then both are the same.
+    """
+    best, largest = None, -1.0
+    for _ in range(MOST_DRAWS):
+        drawn = blend_once(face_rgb, landmarks, rng)
+        difference = float(np.abs(drawn[1].astype(np.int16) - drawn[0]).mean())
+        if difference > largest:
+            best, largest = drawn, difference
+        if difference >= SMALLEST_DIFFERENCE:
+            break
+    return best

@@ -1,0 +1,179 @@
+"""Which group of videos goes to training, validation or test: by the alphabet, or as a published list of test videos says."""
+
+import os
+import unicodedata
+from bisect import bisect_right
+from collections import Counter, defaultdict
+from itertools import accumulate
+from pathlib import Path
+from statistics import median
+
+from common.constants import CLASS_NAMES, FAKE, REAL, SPLITS
+from common.errors import InputError
+from deepfake.preprocessing import inputs
+
+VIDEO, KEY = 0, 1  # what an item is; videos sort before keys
+CUTS_PERCENT = (80, 90)  # of the faces of the rarer class: training ends at the first, validation at the second
+CUTS_BEFORE_TEST = (89,)  # of what a test list leaves: 80 of 90
+UNUSUALLY_LARGE = 2  # times the median group; keeps groups of ordinary size divisible over small datasets
+
+
+def split_groups(sizes, cuts_percent=CUTS_PERCENT):
+    """Return {group: split} for `sizes`, {group: faces of the rarer class}.
+
+    Groups go in alphabetical order, cut between two groups where 80 % and 90 % of the faces are nearest; validation and test
+    get at least one group each. A group is never divided. One larger than a part's share (10 % of the faces, and unusual: twice
+    the median group) goes to training. With one cut, there is no test part.
+    """
+    total = sum(sizes.values())
+    usual = median([size for size in sizes.values() if size] or [0])
+    share = max(total * (100 - cuts_percent[-1]) / 100, UNUSUALLY_LARGE * usual)
+    large = {group for group, size in sizes.items() if size > share}
+    divided = [group for group in sorted(sizes) if sizes[group] and group not in large]
+    if len(divided) < len(cuts_percent) + 1 - bool(large):
+        return dict.fromkeys(sizes, "train")
+    reached = list(accumulate((sizes[group] for group in divided), initial=total - sum(sizes[g] for g in divided)))
+    firsts = []  # of the groups of validation and test
+    for left, percent in zip(range(len(cuts_percent), 0, -1), cuts_percent, strict=True):
+        places = range(firsts[-1] + 1 if firsts else 0 if large else 1, len(divided) - left + 1)
+        firsts.append(min(places, key=lambda place, percent=percent: abs(100 * reached[place] - percent * total)))
+    names = [divided[place] for place in firsts]
+    return {group: "train" if group in large else SPLITS[bisect_right(names, group)] for group in sizes}
+
+
+def assign_splits(videos, real_only, cuts_percent=CUTS_PERCENT):
+    """Return {group: split} for videos with a label.
+
+    Bystanders do not count: they are left out of training and validation, and stay in test only because their video does.
+    Groups without a face of the rarer class follow the alphabet. Where that leaves a set without a class (as folders real/ and
+    fake/ would, or many real videos without a fake whose names come last), groups with fakes only, with reals only and with
+    both are cut each by themselves.
+    """
+    faces = Counter()
+    for video in videos:
+        faces[video.group, video.label] += sum(not is_bystander(face, video.entry) for face in video.faces)
+    groups = {video.group for video in videos}
+    totals = [sum(faces[group, label] for group in groups) for label in (FAKE, REAL)]
+    rarer = FAKE if totals[FAKE] <= totals[REAL] and not real_only else REAL
+    splits = split_groups({group: faces[group, rarer] for group in groups}, cuts_percent)
+    parts = set(SPLITS[: len(cuts_percent) + 1])
+    if real_only or all({splits[group] for group in groups if faces[group, label]} == parts for label in (FAKE, REAL)):
+        return splits
+    kinds = defaultdict(dict)
+    for group in groups:
+        counts = [faces[group, label] for label in (FAKE, REAL)]
+        kinds[tuple(map(bool, counts))][group] = counts[rarer] or sum(counts)
+    for sizes in kinds.values():
+        splits |= split_groups(sizes, cuts_percent)
+    return splits
+
+
+def is_bystander(face, entry):
+    """Tell whether a face of a fake video is another person than the one that metadata.json says was altered."""
+    return entry.label == FAKE and entry.altered_person is not None and face.person != entry.altered_person
+
+
+def read_test_list(path, videos_dir):
+    """Return {video_id: label or None} of a list with one video a line, its path and before it, if given, 1 (real) or 0 (fake).
+
+    Paths start at the folder of the list if that is in `videos_dir`, else at `videos_dir`. Raises InputError.
+    """
+    path, root = Path(path).resolve(), Path(videos_dir).resolve()
+    below = os.path.relpath(path.parent, root) if path.parent.is_relative_to(root) else "."
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+    listed = {}
+    for line in filter(None, map(str.strip, lines)):
+        label, _, name = line.partition(" ")
+        label, name = (int(label), name.strip()) if label in ("0", "1") and name else (None, line)
+        listed[inputs.video_id_of(os.path.normpath(os.path.join(below, name)).replace(os.sep, "/"))] = label
+    if not listed:
+        raise InputError(f"{path} names no video")
+    return listed
+
+
+def check_list(listed, videos):
+    """Raise InputError if the list and metadata.json disagree about a label; return the listed ids that are no videos here."""
+    labels = {video.video_id: video.label for video in videos}
+    for video_id, label in sorted(listed.items()):
+        if label is not None and labels.get(video_id, label) not in (label, None):
+            says, other = CLASS_NAMES[label].upper(), CLASS_NAMES[1 - label].upper()
+            raise InputError(f"the test list says {label} ({says}) of {video_id}, metadata.json says {other}")
+    return sorted(set(listed) - set(labels))
+
+
+def apply_test_list(videos, listed):
+    """Return (videos to use, those left out, groups that the list divides), for labelled videos of `deepfake.dataset.metadata`.
+
+    A fake, its original and its siblings are never in two sets: where some of them are listed, the others are left out. A group
+    that only the metadata key `group` ties together (people, say) may be divided by the list. What is left of it cannot be kept
+    away from the test part any more, so its originals with their fakes become groups of their own.
+    """
+    families = find_groups({video.video_id: video.entry for video in videos}, [v.video_id for v in videos], True)
+    taken = {families[video.video_id] for video in videos if video.video_id in listed}
+    used = [video for video in videos if video.video_id in listed or families[video.video_id] not in taken]
+    left_out = [video for video in videos if video.video_id not in listed and families[video.video_id] in taken]
+    in_test, elsewhere = (
+        {v.group for v in used if (v.video_id in listed) == listed_ones} for listed_ones in (True, False)
+    )
+    divided = in_test & elsewhere
+    for video in used:
+        if video.group in divided:
+            video.group = families[video.video_id]
+    return used, left_out, sorted(divided)
+
+
+def split_by_list(videos, listed, real_only):
+    """Return (videos to use, {group: split}, notes in words on what the list means): test is what is listed."""
+    videos, left_out, divided = apply_test_list(videos, listed)
+    splits = assign_splits([video for video in videos if video.video_id not in listed], real_only, CUTS_BEFORE_TEST)
+    splits |= {video.group: "test" for video in videos if video.video_id in listed}
+    notes = []
+    if left_out:
+        notes.append(
+            f"{len(left_out)} videos share an original with a listed one and are left out of training and validation"
+        )
+    if divided:
+        notes.append(
+            f"the test list divides {len(divided)} groups, the first is {divided[0]}: people of the test part are in training "
+            "too, and results on it say less about people never seen"
+        )
+    return videos, splits, notes
+
+
+def connected(sets):
+    """Return {item: first item, sorted, of its group} for sets of items: two sets that share an item are one group."""
+    parent = {}
+
+    def root_of(item):
+        parent.setdefault(item, item)
+        while parent[item] != item:
+            parent[item] = parent[parent[item]]
+            item = parent[item]
+        return item
+
+    for items in sets:
+        roots = sorted({root_of(item) for item in items})
+        parent.update(dict.fromkeys(roots, roots[0]) if roots else {})
+    return {item: root_of(item) for item in parent}
+
+
+def find_groups(entries, video_ids, by_original_only=False):
+    """Return {video_id: group}: connected through `original` (present or not) and the metadata key `group`.
+
+    `entries`: {video_id: Entry or None} of `deepfake.dataset.metadata`. A group is named after the alphabetically first video in
+    it.
+    `by_original_only`: the key `group` ties nothing.
+    """
+    sets = []
+    for video_id in {*video_ids, *entries}:
+        entry, items = entries.get(video_id), [(VIDEO, video_id)]
+        if entry and entry.original:
+            items.append((VIDEO, inputs.video_id_of(entry.original)))
+        if entry and entry.group is not None and not by_original_only:
+            items.append((KEY, unicodedata.normalize("NFC", entry.group)))
+        sets.append(items)
+    first = connected(sets)  # a video, as every group has one and VIDEO comes before KEY
+    return {video_id: first[VIDEO, video_id][1] for video_id in video_ids}

@@ -1,0 +1,81 @@
+"""The videos of a folder, with their faces, labels and groups."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from common import files, paths
+from common.messages import progress
+from deepfake.dataset import metadata, splits
+from deepfake.parallel import failures
+from deepfake.preprocessing import crops, inputs
+
+
+@dataclass
+class Video:
+    """One video and what is known of it. `reason` says why there are no faces."""
+
+    video_id: str
+    filename: str
+    folder: Path
+    faces: list[crops.Face] = field(default_factory=list)
+    reason: str | None = None
+    entry: metadata.Entry | None = None
+    named: bool = False  # some metadata.json has an item for its id, used or refused
+    group: str | None = None
+    frame_px: int | None = None  # longer side of the source
+    frames: int | None = None  # that were looked at
+
+    @property
+    def label(self):
+        return self.entry.label if self.entry else None
+
+
+def load_videos(videos_dir, frames_dir, data_dir, stage="reading", strict=False):
+    """Gather every video that is an input or has a folder of frames, with its faces, label and group.
+
+    Returns (videos sorted by video_id, metadata problems as (path, reason)). `stage` names the progress bar; with `strict`, a
+    metadata.json that cannot be used as a whole raises InputError.
+    """
+    videos_dir, frames_dir = Path(videos_dir), Path(frames_dir)
+    entries, problems, refused = metadata.read_metadata(videos_dir, strict) if videos_dir.exists() else ({}, [], set())
+    failed = {record["path"]: record["reason"] for record in failures.failures(data_dir)}
+    videos = {}
+    sources = inputs.list_sources(videos_dir, data_dir)[0] if videos_dir.exists() else []
+    for source in sources:
+        folder = frames_dir / source.video_id
+        reason = failed.get(os.path.abspath(source.path), "was not processed; run 00_convert_video_to_image.py")
+        videos[source.video_id] = Video(source.video_id, source.filename, folder, reason=reason)
+    folders = [] if not frames_dir.is_dir() else inputs.list_frame_dirs(frames_dir)
+    if videos_dir.is_file():
+        folders = [folder for folder in folders if folder.name in videos]
+    for folder in progress(folders, len(folders), stage, "videos"):
+        frames_record = files.read_json(folder / paths.FRAMES_RECORD)
+        if not frames_record:  # damaged
+            continue
+        video = videos.setdefault(folder.name, Video(folder.name, frames_record["made_from"]["filename"], folder))
+        video.frame_px = max(frames_record.get("width", 0), frames_record.get("height", 0)) or None
+        video.frames = len(frames_record.get("frames", ())) or None
+        faces_record = files.read_json(folder / "faces" / paths.FACES_RECORD)
+        if isinstance(faces_record, dict) and "faces" in faces_record:
+            try:
+                video.faces, video.reason = (
+                    [crops.read_face(face) for face in faces_record["faces"]],
+                    faces_record["reason"],
+                )
+            except (TypeError, KeyError, ValueError):
+                video.reason = f"its {paths.FACES_RECORD} is damaged; run 01a_crop_faces_mtcnn.py --force"
+        else:
+            failure = failed.get(os.path.abspath(folder))
+            video.reason = failure or "its faces were not looked for; run 01a_crop_faces_mtcnn.py"
+    groups = splits.find_groups(entries, videos)
+    for video_id, video in videos.items():
+        entry, video.group = entries.get(video_id), groups[video_id]
+        video.named = entry is not None or video_id in refused
+        if entry and inputs.normal_name(entry.filename) == inputs.normal_name(video.filename):  # x.mov is not x.mp4
+            video.entry = entry
+    if not videos_dir.is_file():
+        found = {inputs.normal_name(video.filename) for video in videos.values()}
+        missing = [entry for entry in entries.values() if inputs.normal_name(entry.filename) not in found]
+        problems += [(entry.metadata, f'"{entry.filename}" is no video in {videos_dir}') for entry in missing]
+    return [videos[video_id] for video_id in sorted(videos)], problems

@@ -1,0 +1,155 @@
+"""How the scores of a video's faces become one: the three rules in NumPy, for the choice that 03 makes on validation videos, and
+what 04 makes of a row of Spark.
+
+04 has the same rules in Spark, for any number of videos; tests/test_aggregation.py compares the two.
+"""
+
+from collections import Counter, defaultdict
+
+import numpy as np
+
+from common.constants import CANNOT_JUDGE, CLASS_NAMES, FAKE, PERSON_MIN_FRAMES, REAL, THRESHOLD
+from common.errors import InputError
+from deepfake.evaluation import intervals, metrics
+from deepfake.evaluation.calibration import UNCHANGED, calibrate
+from deepfake.preprocessing import quality
+
+# As many as make somebody more than a passer-by. A video of fewer frames needs all of them, a photo its one.
+MIN_USABLE_FRAMES = PERSON_MIN_FRAMES
+AGGREGATES = ("mean", "lowest-person", "confident")
+SCORE_DECIMALS = 12  # sums in any order; rounding keeps a tie at 0.5 a tie
+CERTAIN_ENOUGH = 1e-9  # added to |score - 0.5| so that faces at exactly 0.5 still have an average
+MEASURES = ("face_px", "frame_px", "brightness", "sharpness")  # a video has the mean of its usable faces
+CRITERION = (
+    "ROC AUC of validation videos; another rule than the mean only if the 95 % interval of its gain is above 0 and its log loss, "
+    "which suffers where scores are too low or too high, is not higher"
+)
+
+
+def rule_of(aggregate, record, record_path):
+    """Return the rule that --aggregate names: one of AGGREGATES, for "auto" that of a model's record; raises InputError."""
+    rule = record.get("aggregation") if aggregate == "auto" else aggregate
+    if rule not in AGGREGATES:
+        raise InputError(f"{record_path} does not say how to aggregate; name it with --aggregate")
+    return rule
+
+
+def commonest(reasons):
+    """Return the commonest of {reason: count}, the first in the alphabet of several, or None."""
+    counted = [(-count, reason) for reason, count in reasons.items() if count > 0]
+    return min(counted)[1] if counted else None
+
+
+def needed_frames(video_frames):
+    """Return in how many frames a video needs a usable face: 3, or all of a shorter one; 1 where its frames are not known."""
+    return min(MIN_USABLE_FRAMES, video_frames or 1)
+
+
+def why_not_judged(reasons, usable_frames, video_frames):
+    """Return why a video with too few usable faces cannot be judged: the commonest reason of its frames.
+
+    `reasons`: of its unusable faces, or of the video where it has no face. Its other frames have none that could be used.
+    """
+    missing = max(0, (video_frames or 0) - usable_frames - len(reasons)) if usable_frames else 0
+    fallback = quality.TOO_FEW_FRAMES if usable_frames else quality.NO_USABLE_FACE
+    return commonest(Counter(reasons) + Counter({quality.TOO_FEW_FRAMES: missing})) or fallback
+
+
+def verdict_columns(score, calibration):
+    """Return {"score", "p_fake", "verdict"} of a score from Spark, or None."""
+    if score is not None:
+        changed = score if calibration == UNCHANGED else float(calibrate(score, calibration))
+        score = round(float(changed), SCORE_DECIMALS)
+    return {"score": score, "p_fake": None if score is None else 1 - score, "verdict": verdict_of(score)}
+
+
+def people_rows(people, is_judged, calibration):
+    """Return the rows of people_preds.csv of one video, without video_id and filename. `people`: as from `judge_videos`.
+
+    Nobody is judged in a video that is not; else those seen in at least 3 frames, or everybody if nobody is.
+    """
+    people = sorted((person for person in people if person["person"] is not None), key=lambda p: p["person"])
+    most = max((person["frames"] for person in people), default=0)
+    needed = PERSON_MIN_FRAMES if most >= PERSON_MIN_FRAMES else 1
+    rows = []
+    for person in people:
+        counts = is_judged and person["frames"] >= needed
+        reason = None if counts else commonest(Counter(person["reasons"])) or quality.TOO_FEW_FRAMES
+        score = verdict_columns(person["score"] if counts else None, calibration)
+        rows.append({"person": person["person"], **score, "frames": person["frames"], "reason": reason})
+    return rows
+
+
+def as_row(judged, calibration=UNCHANGED):
+    """Return a Spark row as a line of video_preds.csv, with `group`, the people's rows and MEASURES added."""
+    people, usable, frames = (judged[name] for name in ("people", "usable_frames", "video_frames"))
+    is_judged = usable >= needed_frames(frames)
+    reasons = [reason for person in people for reason in person["reasons"]]
+    return {
+        "video_id": judged["video_id"],
+        "filename": judged["filename"],
+        "group": judged["group"] or judged["video_id"],
+        "label": judged["label"],
+        **verdict_columns(judged["score"] if is_judged else None, calibration),
+        "faces": judged["faces"],
+        "people": sum(person["frames"] > 0 for person in people),
+        "reason": None if is_judged else why_not_judged(reasons, usable, frames),
+        "people_rows": people_rows(people, is_judged, calibration),
+        **{name: judged[name] for name in MEASURES},
+    }
+
+
+def video_score(lines, aggregate):
+    """Return the score P(real) of one video from its prediction lines by one of AGGREGATES, or None if it cannot be judged."""
+    lines = [line for line in lines if line["score"] is not None]
+    frames = len({line["frame"] for line in lines})
+    if frames < needed_frames(max((line.get("video_frames") or 0 for line in lines), default=0)):
+        return None
+    scores = np.array([line["score"] for line in lines])
+    if aggregate == "mean":
+        score = scores.mean()
+    elif aggregate == "confident":
+        score = np.average(scores, weights=np.abs(scores - THRESHOLD) + CERTAIN_ENOUGH)
+    else:
+        people = defaultdict(list)
+        for line in lines:
+            people[line["person"]].append(line["score"])
+        often = [found for found in people.values() if len(found) >= PERSON_MIN_FRAMES] or people.values()
+        score = min(np.mean(found) for found in often)
+    return round(float(score), SCORE_DECIMALS)
+
+
+def choose_aggregate(lines, seed):
+    """Return (one of AGGREGATES, {"criterion", "roc_auc", "log_loss", "gain", "note"}) for prediction lines of validation.
+
+    `gain`: {rule: [low, high]}, the 95 % interval over groups of how much higher its ROC AUC is than the mean's. With few groups,
+    or without a gain beyond noise, it is the mean. Where metadata names the altered person of a fake, validation holds only
+    that person's faces, so that the rules differ less here than on whole videos.
+    """
+    videos = defaultdict(list)
+    for line in lines:
+        videos[line["video_id"]].append(line)
+    judged = [found for found in videos.values() if video_score(found, "mean") is not None]
+    labels, groups = (np.array([found[0][name] for found in judged]) for name in ("label", "group"))
+    result = {"criterion": CRITERION, "roc_auc": {}, "log_loss": {}, "gain": {}, "note": None}
+    if not intervals.enough_groups(labels, groups)[1]:
+        needed = f"at least {intervals.MIN_GROUPS}, and {intervals.MIN_GROUPS_OF_CLASS} with each class, are needed to compare"
+        return "mean", {**result, "note": f"{len(set(groups.tolist()))} validation groups; {needed}"}
+    scores = {rule: np.array([video_score(found, rule) for found in judged], float) for rule in AGGREGATES}
+    weights = np.concatenate(list(intervals.resampled_weights(groups, labels, seed)))
+    for rule, found in scores.items():
+        result["roc_auc"][rule] = float(metrics.roc_auc(labels, found))
+        result["log_loss"][rule] = float(metrics.log_loss(labels, found))
+        if rule != "mean":
+            gains = metrics.roc_auc(labels, found, weights) - metrics.roc_auc(labels, scores["mean"], weights)
+            result["gain"][rule] = np.percentile(gains, (2.5, 97.5)).tolist()
+    losses = result["log_loss"]
+    better = [rule for rule, (low, _) in result["gain"].items() if low > 0 and losses[rule] <= losses["mean"]]
+    return max(["mean", *better], key=result["roc_auc"].get), result
+
+
+def verdict_of(score):
+    """Return "REAL" when the score P(real) is at least 0.5, "FAKE" below, "CANNOT JUDGE" for None."""
+    if score is None:
+        return CANNOT_JUDGE
+    return CLASS_NAMES[REAL if score >= THRESHOLD else FAKE].upper()

@@ -1,0 +1,137 @@
+"""Scores per face: computing them, and the JSON Lines file that hands them on."""
+
+import json
+import os
+from pathlib import Path
+
+from common import files
+from common.constants import FAKE
+from common.errors import InputError
+from deepfake.preprocessing import quality
+
+FIELDS = (
+    "video_id",
+    "filename",
+    "group",
+    "split",
+    "frame",
+    "frame_s",
+    "person",
+    "file",
+    "confidence",
+    "face_px",
+    "label",
+    "score",
+    "frame_px",
+    "video_frames",
+    "brightness",
+    "sharpness",
+    "weights",
+)
+TEXTS = (
+    "video_id",
+    "filename",
+    "group",
+    "split",
+    "file",
+    "reason",
+    "self_blended",
+    "weights",
+)  # the kinds of a line's values
+COUNTS = ("frame", "person", "label", "video_frames")
+NUMBERS = ("frame_s", "confidence", "face_px", "score", "frame_px", "brightness", "sharpness")
+HIGHEST = {"label": 1, "score": 1}
+WEIGHTS_DIGITS = 8  # of the digest of the weights, which lines hold as `weights`
+LARGEST_NUMBER = 1e15  # so that nothing overflows that is computed from a number
+SELF_BLENDED = " (self-blended)"  # added to the names of a video whose faces are blended with themselves
+
+
+def write_predictions(path, lines, weights_digest=None):
+    """Write one JSON object per line, in one step; each says by the digest, if given, which weights made it."""
+    if weights_digest:
+        lines = [{**line, "weights": weights_digest[:WEIGHTS_DIGITS]} for line in lines]
+    files.write_atomic(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+
+
+def check_file_name(name):
+    """Raise ValueError unless a text can be the name of something directly in the folder where it is looked for."""
+    if Path(name).name != name or name in ("", "..") or "\0" in name:
+        raise ValueError("a name leaves its folder")
+    os.fsencode(name)  # raises UnicodeEncodeError for what no file name can hold
+
+
+def parse_line(text):
+    """Return a line of predictions, None for what it lacks of FIELDS; raises ValueError (or RecursionError) if it is none."""
+    line = json.loads(text)
+    if not isinstance(line, dict):
+        raise ValueError("is no object")
+    line = dict.fromkeys(FIELDS) | line
+    for names, kind in ((TEXTS, str), (COUNTS, int), (NUMBERS, (int, float))):
+        for name in names:
+            value = line.get(name)
+            if value is None:
+                continue
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise ValueError(f"{name} is of another kind")
+            if kind is not str and not 0 <= value <= HIGHEST.get(name, LARGEST_NUMBER):
+                raise ValueError(f"{name} is out of range")
+    check_file_name(line["video_id"] or "")
+    if line["file"] is not None:
+        check_file_name(line["file"])
+    return line
+
+
+def read_predictions(path, video_ids=None):
+    """Return (prediction lines, of these videos only if some are given; how many lines are none). Raises InputError.
+
+    Only a line feed ends a line: names may hold what Unicode also calls a line's end.
+    """
+    lines, broken = [], 0
+    try:
+        with open(path, "rb") as file:
+            for text in file:
+                try:
+                    line = parse_line(text) if text.strip() else None
+                except (ValueError, RecursionError):
+                    broken += 1
+                    continue
+                if line and (video_ids is None or line["video_id"] in video_ids):
+                    lines.append(line)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    return lines, broken
+
+
+def measured(rows, measures):
+    """Return the rows with brightness and sharpness, from an array (n, 2) that `score_faces` has filled."""
+    return [
+        {**row, "brightness": round(float(brightness), 1), "sharpness": round(float(sharpness), 1)}
+        for row, (brightness, sharpness) in zip(rows, measures, strict=True)
+    ]
+
+
+def reason_of(row):
+    """Return why the face of a row cannot be judged, or None."""
+    return quality.why_unusable(*(row.get(name) for name in ("face_px", "brightness", "sharpness")))
+
+
+def prediction_line(row, score):
+    """Return the line of one face (a dict with the other FIELDS). One that cannot be judged has a reason instead of a score.
+
+    Half of a self-blended pair says which: "target", the face as it entered the blend, or "blend".
+    """
+    note = {"self_blended": row["self_blended"]} if row.get("self_blended") else {}
+    reason = reason_of(row)
+    note |= {"reason": reason} if reason else {}
+    return {**{name: row.get(name) for name in FIELDS}, "score": None if reason else score, **note}
+
+
+def self_blended_row(row):
+    """Return the row of the self-blended version of a real face: a fake, of a video of its own in the same group."""
+    names = {name: f"{row[name]}{SELF_BLENDED}" for name in ("video_id", "filename")}
+    return {**row, **names, "label": FAKE, "self_blended": "blend"}
+
+
+def cannot_judge_line(row, reason):
+    """Return the line of a video without a usable face; `row` has video_id, filename, group, split, label."""
+    return {**prediction_line(row, None), "reason": reason}

@@ -1,0 +1,131 @@
+"""The verdicts that 04 leaves: their text, and the tables as the scripts that show them read them."""
+
+import csv
+import math
+from collections import defaultdict
+
+import numpy as np
+
+from common import paths
+from common.constants import CLASS_NAMES
+from common.errors import InputError
+from common.messages import printable
+from deepfake.evaluation import aggregation, intervals
+from deepfake.evaluation.metrics import MEANINGS
+
+NUMBERS = {  # column of a table that is no text: (its kind, the highest)
+    "score": (float, 1),
+    "p_fake": (float, 1),
+    "label": (int, 1),
+    **dict.fromkeys(("faces", "people", "person", "frames"), (int, math.inf)),
+}
+VERDICTS_COLUMNS = ("video_id", "filename", "label", "score", "p_fake", "verdict", "faces", "people", "reason")
+PEOPLE_COLUMNS = ("video_id", "filename", "person", "score", "p_fake", "verdict", "frames", "reason")
+
+
+def parse_field(column, text):
+    """Return what a field of a table says, None for nothing; raises ValueError."""
+    if column not in NUMBERS or not text:
+        return text or None
+    kind, highest = NUMBERS[column]
+    if not 0 <= (number := kind(text)) <= highest:
+        raise ValueError(f"{text} is no {column}")
+    return number
+
+
+def read_table(path, columns, made_by="04_mapreduce_video_preds.py"):
+    """Return the rows of a CSV table as dicts, None for an empty field; raises InputError.
+
+    `columns`: those that it must have, of which those in NUMBERS become numbers; the first is never empty.
+    """
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:  # spreadsheets put a mark before the text
+            table = csv.DictReader(file)
+            if missing := [column for column in columns if column not in (table.fieldnames or ())]:
+                raise ValueError(f"it has no column {missing[0]}")
+            rows = [
+                {
+                    column: parse_field(column if column in columns else None, text)
+                    for column, text in row.items()
+                    if column
+                }
+                for row in table
+            ]
+        if not all(row[columns[0]] for row in rows):
+            raise ValueError(f"a row has no {columns[0]}")
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{path} is not as {made_by} wrote it ({error}): run it again with --force") from error
+    return rows
+
+
+def suspicion(row):
+    """Sort key: the highest P(fake) first, what could not be judged last."""
+    return (row["p_fake"] is None, -(row["p_fake"] or 0), row["filename"] or row["video_id"])
+
+
+def read_verdicts(folder):
+    """Return the rows of video_preds.csv, most suspicious first; raises InputError."""
+    rows = read_table(folder / paths.VERDICTS_TABLE, VERDICTS_COLUMNS)
+    for row in rows:  # as the score says, whatever somebody has written there
+        row |= {
+            "p_fake": None if row["score"] is None else 1 - row["score"],
+            "verdict": aggregation.verdict_of(row["score"]),
+        }
+    return sorted(rows, key=suspicion)
+
+
+def read_people(folder):
+    """Return {video_id: its rows of people_preds.csv}, {} where there is no such table; raises InputError."""
+    people = defaultdict(list)
+    if (folder / paths.PEOPLE_TABLE).is_file():
+        for row in read_table(folder / paths.PEOPLE_TABLE, PEOPLE_COLUMNS):
+            people[row["video_id"]].append(row | {"verdict": aggregation.verdict_of(row["score"])})
+    return people
+
+
+def note_of(people):
+    """Return who looks least real, from the rows of people_preds.csv of a video; None where fewer than two were seen."""
+    scored = [person for person in people if person["score"] is not None]
+    if not scored or sum(person["frames"] > 0 for person in people) < 2:
+        return None
+    lowest = min(scored, key=lambda person: person["score"])
+    return f"least real: person {lowest['person']} ({lowest['score']:.4f})"
+
+
+def text_report(rows, metrics, aggregate):
+    """Return mapreduce_res.txt: what was averaged, the accuracy, and a table of verdicts against labels."""
+    judged = [row for row in rows if row["score"] is not None]
+    labelled = [row for row in judged if row["label"] is not None]
+    lines = [
+        "One verdict per video, from the scores of its faces: score = P(real), 1 real, 0 fake; REAL when it is at least 0.5",
+        "People are numbered from left to right, from 0; where there are several, the least real is named with its mean score",
+        f"aggregate: {aggregate}; {len(rows)} videos: {len(judged)} judged, {len(rows) - len(judged)} cannot be judged",
+    ]
+    if labelled:
+        lines.append(
+            f"video accuracy (scores rounded to 0 or 1 against the labels): {metrics['accuracy']['value']:.4f}"
+        )
+        lines += [intervals.format_metric(name, entry) for name, entry in metrics.items()]
+        if len({row["label"] for row in labelled}) == 1:
+            lines.append("only one class is present: balanced accuracy, ROC AUC and the like cannot be computed")
+        else:
+            lines += [f"{name.replace('_', ' ')}: {MEANINGS[name]}" for name in metrics if name in MEANINGS]
+    else:
+        lines.append("no judged video has a label: no accuracy, no confusion matrix")
+    lines += [
+        "",
+        f"average score over all judged videos: {np.mean([row['score'] for row in judged]):.4f}" if judged else "",
+        "",
+    ]
+    names = [printable(row["filename"] or row["video_id"]) for row in rows]
+    width = max(map(len, names), default=5)
+    lines.append(f"{'video':{width}}  {'score':>6}  {'verdict':12}  {'label':6}  {'faces':>5}  {'people':>6}  note")
+    for name, row in zip(names, rows, strict=True):
+        label = "" if row["label"] is None else CLASS_NAMES[row["label"]].upper()
+        score = "" if row["score"] is None else f"{row['score']:.4f}"
+        note = note_of(row["people_rows"]) or row["reason"] or ""
+        lines.append(
+            f"{name:{width}}  {score:>6}  {row['verdict']:12}  {label:6}  "
+            f"{row['faces']:5}  {row['people']:6}  {printable(note)}".rstrip()
+        )
+    return "\n".join(lines) + "\n"

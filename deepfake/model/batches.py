@@ -1,0 +1,146 @@
+"""Cached faces in batches, as the network gets them during training: half real and half fake, changed each time."""
+
+import json
+from typing import NamedTuple
+
+import numpy as np
+
+from common.constants import FAKE, REAL
+from common.errors import InputError
+from deepfake.augmentation import augment, self_blending
+from deepfake.preprocessing import crops
+
+
+class Part(NamedTuple):
+    """One set of a dataset in memory."""
+
+    faces_rgb: np.ndarray  # uint8 (n, size, size, 3)
+    labels: np.ndarray  # (n,)
+    landmarks: np.ndarray  # (n, 5, 2) as (x, y), px of these faces
+
+
+class Batches:
+    """Batches of uint8 faces (n, size, size, 3) and float32 labels (n, 1), each made when it is asked for."""
+
+    def __init__(self, make, steps, face_shape):
+        """`make` returns (faces, labels (n,)) of a step, always the same; `face_shape` is that of one face."""
+        self.make, self.steps, self.face_shape = make, steps, face_shape
+
+    def __len__(self):
+        return self.steps
+
+    def __getitem__(self, step):
+        faces_rgb, labels = self.make(step)
+        return faces_rgb, labels.astype(np.float32)[:, None]
+
+    def __iter__(self):
+        return (self[step] for step in range(self.steps))
+
+    def as_dataset(self):
+        """Return them as a TensorFlow dataset, in which an error of `make` is a tf.errors.OpError.
+
+        PyDataset of Keras 3.15 makes two batches in vain and waits 0.1 s in each epoch.
+        """
+        import tensorflow as tf
+
+        signature = tf.TensorSpec((None, *self.face_shape), tf.uint8), tf.TensorSpec((None, 1), tf.float32)
+        dataset = tf.data.Dataset.from_generator(self.__iter__, output_signature=signature)
+        options = tf.data.Options()
+        options.autotune.enabled, options.threading.private_threadpool_size = (
+            False,
+            1,
+        )  # all the work is the generator's
+        return dataset.apply(tf.data.experimental.assert_cardinality(self.steps)).prefetch(1).with_options(options)
+
+
+def load_part(rows, input_size, scratch_dir):
+    """Return the Part of a set, each face decoded once. Raises InputError."""
+    sides_px = np.ones((len(rows), 2))
+    faces_rgb, unreadable = crops.load_faces([row["path"] for row in rows], input_size, scratch_dir, sides_px)
+    if unreadable:
+        raise InputError(
+            f"{unreadable[0]} is not readable ({len(unreadable)} faces in all); run 02_prepare_dataset.py --force"
+        )
+    landmarks = np.array([json.loads(row["landmarks"]) for row in rows]) * (input_size / sides_px)[:, None]
+    return Part(faces_rgb, np.array([row["label"] for row in rows]), landmarks)
+
+
+def without_fakes(rows):
+    """Tell whether a set holds real faces only, so that fakes have to be made of them."""
+    return all(row["label"] == REAL for row in rows)
+
+
+def epoch_order(labels, batch_size, rng):
+    """Return shuffled positions (steps, batch_size), half real and half fake; the rarer class is drawn from again.
+
+    Where there is no fake at all, the second half of a batch holds other reals, whose place self-blended faces take.
+    """
+    half = batch_size // 2
+    reals, fakes = np.flatnonzero(labels == REAL), np.flatnonzero(labels == FAKE)
+    steps = max(1, max(len(reals), len(fakes)) // half)
+    columns = []
+    for positions in (reals, fakes if len(fakes) else reals):
+        rounds = [rng.permutation(positions) for _ in range(-(-steps * half // len(positions)))]
+        columns.append(np.concatenate(rounds)[: steps * half].reshape(steps, half))
+    return np.concatenate(columns, axis=1)
+
+
+def augmented_batches(part, batch_size, seed, epoch, self_blend_share=0.0, alternate=False):
+    """Return the Batches of one epoch of a Part: faces augmented on the fly, always alike for one seed and epoch.
+
+    A batch holds its reals, then its fakes; with `alternate` one after the other, so that each device that gets a piece of it
+    gets both: BatchNorm on a device that sees one class alone learns nothing that holds for the other.
+
+    With the chance `self_blend_share`, one real and one fake are replaced by a pair: a real face and its blend with itself, which
+    counts as fake. Both get the same augmentation, but the blend is in the batch after its real: BatchNorm compares what is in
+    one batch, and a network that finds both halves there learns to compare them instead of looking at each.
+    """
+    of_epoch = np.random.default_rng((seed, epoch))
+    order = epoch_order(part.labels, batch_size, of_epoch)
+    half, steps = batch_size // 2, len(order)
+    paired = of_epoch.random((steps, half)) < self_blend_share
+    places = np.arange(batch_size).reshape(2, half)
+    places = places.T.ravel() if alternate else places.ravel()
+
+    def face(step, place):
+        """Return the face of a place in the order, augmented; the reals are in the first half. A pair is blended once for each
+        of its halves: batches are made in any order, in several processes."""
+        is_fake, column = divmod(place, half)
+        pair = paired[step, column]
+        place = column if pair else place
+        rng = np.random.default_rng((seed, epoch, 1 + step, place))  # 0 would be the epoch's own again
+        face_rgb, landmarks = part.faces_rgb[order[step, place]], part.landmarks[order[step, place]]
+        if pair:
+            face_rgb = self_blending.self_blend(*self_blending.reshape_face(face_rgb, landmarks, rng), rng)[is_fake]
+        return augment.augment(face_rgb, rng)
+
+    def batch(step):
+        faces_rgb = np.empty((batch_size, *part.faces_rgb.shape[1:]), np.uint8)
+        for i, place in enumerate(places):
+            faces_rgb[i] = face((step - place // half) % steps, place)
+        return faces_rgb, np.repeat((REAL, FAKE), half)[places]
+
+    return Batches(batch, steps, part.faces_rgb.shape[1:])
+
+
+def blended_pairs(part, seed, scratch_dir=None):
+    """Return a Part of each real face as it enters a blend, and then the blends as fakes: one per face, fixed by `seed`.
+
+    `seed`: a number or several.
+    """
+    reals = np.flatnonzero(part.labels == REAL)
+    faces_rgb = crops.new_faces(2 * len(reals), part.faces_rgb.shape[1], scratch_dir)
+    for place, position in enumerate(reals):
+        rng = np.random.default_rng([*np.atleast_1d(seed), place])
+        real, fake, _ = self_blending.self_blend(part.faces_rgb[position], part.landmarks[position], rng)
+        faces_rgb[place], faces_rgb[len(reals) + place] = real, fake
+    landmarks = part.landmarks[np.tile(reals, 2)]
+    return Part(faces_rgb, np.repeat((REAL, FAKE), len(reals)), landmarks)
+
+
+def plain_batches(faces_rgb, labels, batch_size):
+    """Return the Batches of uint8 faces as they are, in order, of nearly equal size: a last batch of one face would leave all
+    devices but one without any, and the mean over none is not a number."""
+    ends = np.linspace(0, len(labels), -(-len(labels) // batch_size) + 1).round().astype(int)
+    slices = [slice(start, end) for start, end in zip(ends, ends[1:], strict=False)]
+    return Batches(lambda step: (faces_rgb[slices[step]], labels[slices[step]]), len(slices), faces_rgb.shape[1:])

@@ -1,0 +1,131 @@
+"""The record beside weights, best_model.json: everything needed to use them, and what they come from."""
+
+import importlib.metadata
+import os
+from collections import Counter
+from pathlib import Path, PurePosixPath
+
+from common import files
+from common.constants import CLASS_NAMES, FACE_KINDS, FAKE, MARGIN, REAL, THRESHOLD
+from common.errors import InputError
+from deepfake.model import efficientnet
+
+SMALLEST_INPUT_PX, LARGEST_INPUT_PX = 32, 2048  # the efficientnet package refuses less; no memory holds more
+MEANING = {
+    "class_names": list(CLASS_NAMES),
+    "pixels": efficientnet.PIXEL_PREPARATION,
+    "margin": MARGIN,
+}  # of a record: as here
+MOST_FOLDERS = 12  # of fakes, that a record names
+LIBRARIES = (
+    "tensorflow",
+    "keras",
+    "efficientnet",
+    "mtcnn",
+    "onnxruntime",
+    "numpy",
+    "opencv-python-headless",
+    "av",
+    "scikit-learn",
+)
+
+
+def record_path(weights_path):
+    """Return where the record of a weights file is: the same name, .json."""
+    return Path(weights_path).with_suffix(".json")
+
+
+def is_model_record(record):
+    """Tell whether parsed JSON says what is needed to build a network and to feed it."""
+    if not isinstance(record, dict):
+        return False
+    size = record.get("input_size")
+    known = record.get("backbone") in efficientnet.BACKBONES and record.get("faces") in FACE_KINDS
+    return known and isinstance(size, int) and SMALLEST_INPUT_PX <= size <= LARGEST_INPUT_PX
+
+
+def read_model_record(weights_path):
+    """Return the record of a weights file after checking that both belong together; raises InputError in words."""
+    weights_path = Path(weights_path)
+    if not weights_path.is_file():
+        raise InputError(f"{weights_path} does not exist")
+    import h5py
+
+    if not h5py.is_hdf5(weights_path):
+        raise InputError(f"{weights_path} is not a weights file (HDF5)")
+    record = files.read_json(record_path(weights_path))
+    if not is_model_record(record):
+        raise InputError(
+            f"{weights_path} has no readable {record_path(weights_path).name} beside it, which says how to use it"
+        )
+    for name, expected in MEANING.items():
+        if record.get(name, expected) != expected:
+            raise InputError(
+                f"{weights_path} was trained with {name} {record[name]!r}, but this project uses {expected!r}: "
+                "its scores would mean something else; use other weights"
+            )
+    if record.get("weights_digest") not in (None, files.digest(weights_path)):
+        raise InputError(f"{weights_path} is not the file that {record_path(weights_path).name} describes")
+    return record
+
+
+def check_faces(record, face_kind, weights_path):
+    """Raise InputError if the weights were trained on another kind of crops."""
+    if record["faces"] != face_kind:
+        raise InputError(
+            f"{weights_path} was trained on {record['faces']}, but these are {face_kind}; "
+            f"use --faces {record['faces']} (02 and 03a know this option) or other weights"
+        )
+
+
+def training_videos(rows, self_blend):
+    """Return what a network learns from: the counts of training faces and videos, and the folders that the fakes came from.
+
+    `self_blend` is the share of the pairs whose fake is a blend: at 1, no fake video is learnt from. Folders are named down to
+    where they part: manipulated_sequences/Deepfakes and manipulated_sequences/FaceSwap.
+    """
+    used = [row for row in rows if row["label"] == REAL or self_blend < 1]
+    videos = Counter(label for _, label in {(row["video_id"], row["label"]) for row in used})
+    folders = {PurePosixPath(row["filename"]).parent.parts for row in used if row["label"] == FAKE} - {()}
+    shared = len(os.path.commonprefix(list(folders)))
+    names = sorted({"/".join(parts[: shared + 1]) for parts in folders})
+    return {
+        "real_videos": videos[REAL],
+        "fake_videos": videos[FAKE],
+        "faces": len(used),
+        "fake_folders": names[:MOST_FOLDERS],
+        "self_blend": self_blend,
+    }
+
+
+def describe_model(args, dataset, training, results):
+    """Return what a finished training says in best_model.json; `training` and `results` are parts of it."""
+    return {
+        "backbone": args.backbone,
+        "input_size": args.input_size,
+        "pixels": efficientnet.PIXEL_PREPARATION,
+        "class_names": CLASS_NAMES,
+        "score": "P(real): 1 real, 0 fake",
+        "threshold": THRESHOLD,
+        "margin": MARGIN,
+        "faces": dataset["faces"],
+        **training,
+        **results,
+        "data_digest": dataset["digest"],
+        "drawn": dataset.get("drawn", False),
+        "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
+    }
+
+
+def output_digests(output_dir, names):
+    """Return {name: digest} of the plots and predictions, None for a missing one: 03a writes to the same names."""
+    paths = {name: output_dir / name for name in names}
+    return {name: files.digest(path) if path.is_file() else None for name, path in paths.items()}
+
+
+def finished_record(weights_path, asked):
+    """Return the record of a training that is finished with the same data and settings, or None."""
+    record = files.read_json(record_path(weights_path))
+    if not isinstance(record, dict) or record.get("asked") != asked or not weights_path.is_file():
+        return None
+    return record if record["weights_digest"] == files.digest(weights_path) else None

@@ -1,0 +1,153 @@
+"""Weights: found or downloaded, loaded into the network that this project builds, and saved."""
+
+import hashlib
+import http.client
+import importlib
+import os
+import tempfile
+import threading
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+from common import files, paths
+from common.constants import TEMPORARY_PREFIX
+from common.errors import InputError, writing
+from deepfake.model import efficientnet
+from deepfake.model import record as model_record
+
+BASE_WEIGHTS = paths.REPOSITORY_DIR / "weights" / "base_b0.h5"
+CONNECT_TIMEOUT_S = 5
+DOWNLOADS = ("imagenet", "noisy-student")
+loaded = {}  # what `load_model` has loaded last
+READING_RAISES = ValueError, KeyError, TypeError, AttributeError, OSError, RuntimeError  # h5py, on damage
+loading = threading.Lock()  # detect.py loads a network in a thread, ahead of 03a
+
+
+def download_weights(kind, backbone):
+    """Return the path of headless "imagenet" or "noisy-student" weights, downloaded once; raises InputError.
+
+    Addresses and checksums are those of the efficientnet package; the cache is Keras's.
+    """
+    published = importlib.import_module("efficientnet.weights")
+    name = f"efficientnet-{backbone.lower()}"
+    if kind == "imagenet":
+        address, hashes = published.IMAGENET_WEIGHTS_PATH, published.IMAGENET_WEIGHTS_HASHES
+        file = f"{name}_weights_tf_dim_ordering_tf_kernels_autoaugment_notop.h5"
+    else:
+        address, hashes = published.NS_WEIGHTS_PATH, published.NS_WEIGHTS_HASHES
+        file = f"{name}_noisy-student_notop.h5"
+    expected = hashes[name][1]
+    path = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models" / file
+    if path.is_file() and _checksum(path, expected) == expected:
+        return path
+    temporary = files.temporary_name(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            urllib.request.urlopen(address + file, timeout=CONNECT_TIMEOUT_S) as response,
+            open(temporary, "wb") as target,
+        ):
+            while block := response.read(1 << 20):
+                target.write(block)
+        if _checksum(temporary, expected) != expected:
+            raise InputError(f"{kind} weights arrived damaged from {address}")
+        os.replace(temporary, path)
+    except (OSError, http.client.HTTPException) as error:
+        raise InputError(f"{kind} weights cannot be downloaded ({getattr(error, 'reason', error)})") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def _checksum(path, expected):
+    algorithm = "md5" if len(expected) == 32 else "sha256"
+    return hashlib.new(algorithm, path.read_bytes()).hexdigest()
+
+
+def load_model(weights_path):
+    """Return (model, record). Only arrays are read from the file; the architecture is built here. Raises InputError.
+
+    The last model is kept, for the next script in this process (on a GPU, detect.py runs 03a and 03b): nobody may change it.
+    """
+    record = model_record.read_model_record(weights_path)
+
+    def load():
+        model = efficientnet.build_model(record["backbone"], record["input_size"])
+        load_arrays(model, weights_path)
+        model.compile(jit_compile=False)  # compiled by XLA it is several times slower on CPUs
+        return model
+
+    return load_once(loaded, weights_path, record, load), record
+
+
+def load_arrays(model, weights_path):
+    """Load a whole-model .h5 file into `model`; raises InputError if its arrays do not fit."""
+    with arrays_must_fit(weights_path, model.name.rpartition("_")[2].upper()):
+        model.load_weights(str(weights_path))
+
+
+def as_file(model, folder):
+    """Return the bytes of a whole-model .h5 file; `folder`, which is made, holds it for a moment. Raises OutputError."""
+    with writing():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=folder) as temporary:
+            path = Path(temporary) / "model.h5"
+            model.save(path, include_optimizer=False)
+            return path.read_bytes()
+
+
+def save_model(model, weights_path, record):
+    """Write the weights and their record, each in one step. `record` gets the digest of the weights."""
+    weights_path = Path(weights_path)
+    weights = as_file(model, weights_path.parent)
+    files.write_atomic(weights_path, weights)
+    files.write_json(model_record.record_path(weights_path), {**record, "weights_digest": files.digest(weights)})
+
+
+def find_starting_weights(choice, backbone):
+    """Return (kind, path, notice) of the starting weights for 03's --weights; raises InputError in words.
+
+    "auto" is ImageNet where it can be had, else the base weights of this project, else random; `notice` then says why.
+    """
+    if choice == "none":
+        return "none", None, None
+    if choice not in ("auto", "base", *DOWNLOADS):
+        record = model_record.read_model_record(choice)
+        if record["backbone"] != backbone:
+            raise InputError(f"{choice} holds {record['backbone']} weights; use --backbone {record['backbone']}")
+        return "file", Path(choice), None
+    if choice == "base":
+        if backbone != model_record.read_model_record(BASE_WEIGHTS)["backbone"]:
+            raise InputError("the base weights are for --backbone B0")
+        return "base", BASE_WEIGHTS, None
+    kind = "imagenet" if choice == "auto" else choice
+    try:
+        return kind, download_weights(kind, backbone), None
+    except InputError as error:
+        if choice != "auto":
+            raise
+        notice = str(error)
+    if backbone == "B0" and BASE_WEIGHTS.is_file():
+        return "base", BASE_WEIGHTS, notice
+    return "none", None, notice
+
+
+@contextmanager
+def arrays_must_fit(name, backbone):
+    """Raise InputError, which names the file, for whatever reading its arrays into a network of this backbone raises."""
+    try:
+        yield
+    except READING_RAISES as error:
+        raise InputError(
+            f"{name} does not fit a {backbone} network: it belongs to another backbone or program"
+        ) from error
+
+
+def load_once(cache, weights_path, record, load):
+    """Return what `load` gives, or gave the last time if these weights were asked for then; `cache`: a dict of its own."""
+    key = os.path.abspath(weights_path), files.digest(Path(weights_path)), record["backbone"], record["input_size"]
+    with loading:
+        if cache.get("key") != key:
+            cache.update(key=key, network=load())
+        return cache["network"]

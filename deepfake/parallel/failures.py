@@ -1,0 +1,78 @@
+"""Inputs that failed: a record each, and failed.csv made of them."""
+
+import os
+from pathlib import Path
+
+from common import files, paths
+from common.errors import writing
+
+FAILURES_DIR = ".failed"  # below the data root: one small file per failed video, so that shards never share one
+
+
+def _failure_path(data_dir, stage, path):
+    return Path(data_dir) / FAILURES_DIR / stage / f"{files.digest(os.fsencode(os.path.abspath(path)))}.json"
+
+
+def note_failure(data_dir, stage, path, reason):
+    """Remember that `path` failed in `stage` (`00`, `01a`)."""
+    record = {"stage": stage, "path": os.path.abspath(path), "video": Path(path).name, "reason": reason}
+    files.write_json(_failure_path(data_dir, stage, path), record)
+
+
+def forget_failure(data_dir, stage, path):
+    """`path` works now: take its failure back."""
+    with writing():
+        _failure_path(data_dir, stage, path).unlink(missing_ok=True)
+
+
+def _is_readable_folder(path):
+    try:
+        os.scandir(path).close()
+    except OSError:
+        return False
+    return True
+
+
+def failures(data_dir):
+    """Return the failure records of inputs that still exist, sorted by stage and path."""
+    records = [files.read_json(path) for path in sorted((Path(data_dir) / FAILURES_DIR).glob("*/*.json"))]
+    kept = [record for record in records if record and os.path.lexists(record["path"])]
+    # stage 00 notes a folder that it could not list; mended, it never becomes a job that would take the failure back
+    kept = [record for record in kept if record["stage"] != "00" or not _is_readable_folder(record["path"])]
+    return sorted(kept, key=lambda record: (record["stage"], record["path"]))
+
+
+def write_failed_table(data_dir):
+    """Rebuild failed.csv (stage, video, reason) from the per-video records.
+
+    They are listed again after writing: another shard may have noted one, and written its table, in between.
+    """
+    written = None
+    while (rows := failures(data_dir)) != written:
+        files.write_csv(Path(data_dir) / paths.FAILED_TABLE, ("stage", "video", "reason"), rows)
+        written = rows
+
+
+def source_name(frame_dir):
+    """Return the name of the video that a folder of frames is of, the folder's own if it does not say."""
+    made_from = files.read_object(frame_dir / paths.FRAMES_RECORD).get("made_from")
+    return (isinstance(made_from, dict) and made_from.get("filename")) or frame_dir.name
+
+
+def failed_inputs(data_dir, videos_dir, frames_dir, verdicts):
+    """Return the failures {"stage", "filename", "reason"} of inputs in `videos_dir` (or of that file) without a verdict.
+
+    Failures of other folders, which the same data root also remembers, are left out.
+    """
+    videos_dir, frames_dir = os.path.abspath(videos_dir), os.path.abspath(frames_dir)
+    root = os.path.dirname(videos_dir) if os.path.isfile(videos_dir) else videos_dir
+    judged = {os.path.join(root, row["filename"]) for row in verdicts if row["filename"]}
+    judged |= {os.path.join(frames_dir, row["video_id"]) for row in verdicts}  # where 01a failed
+    found = []
+    for record in failures(data_dir):
+        # A later step failed on the folder of a video's frames.
+        path, is_input = Path(record["path"]), record["stage"] == "00"
+        if path.is_relative_to(videos_dir if is_input else frames_dir) and str(path) not in judged:
+            name = os.path.relpath(path, root) if is_input else source_name(path)
+            found.append({"stage": record["stage"], "filename": name, "reason": record["reason"]})
+    return found

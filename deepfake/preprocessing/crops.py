@@ -1,0 +1,112 @@
+"""From a face file to the pixels that the network gets: one way, for training and for prediction."""
+
+import json
+import os
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+
+from common.errors import writing
+from deepfake.parallel import pool
+from deepfake.preprocessing import quality
+
+
+def read_image(path):
+    """Return the uint8 BGR picture (h, w, 3) of a file, or None if it is missing or not readable."""
+    import cv2
+
+    try:
+        data = np.fromfile(path, np.uint8)  # OpenCV itself cannot open every name on every system
+    except (OSError, ValueError):  # a name with a NUL in it
+        return None
+    try:
+        return cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    except cv2.error:
+        return None
+
+
+def to_square(face_bgr, size):
+    """Return a uint8 BGR face (h, w, 3) as uint8 RGB (size, size, 3); the sides are scaled independently."""
+    import cv2
+
+    # At ratios near 1, averages and linear weights blur in bands, which looks like a face made of parts; cubic ones hardly do.
+    shrinks = 1.5 * size < min(face_bgr.shape[:2])
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    return cv2.cvtColor(cv2.resize(face_bgr, (size, size), interpolation=interpolation), cv2.COLOR_BGR2RGB)
+
+
+def fits_in_memory(size_bytes):
+    """Tell whether an array takes at most half of the free memory; yes where the system does not say what is free."""
+    try:
+        return size_bytes <= os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2
+    except (AttributeError, ValueError):
+        return True
+
+
+def new_faces(count, size, scratch_dir=None):
+    """Return a black uint8 array (count, size, size, 3); one too large for memory lies in a nameless file in `scratch_dir`.
+
+    The file vanishes with the array, also when the process is killed. Raises OutputError if the disk is full.
+    """
+    shape = count, size, size, 3
+    size_bytes = count * size * size * 3
+    if scratch_dir is None or fits_in_memory(size_bytes):
+        return np.zeros(shape, np.uint8)
+    with writing(), tempfile.TemporaryFile(dir=scratch_dir) as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size_bytes)  # a full disk is an error now, not a crash later
+        return np.memmap(file, np.uint8, "w+", shape=shape)
+
+
+def load_faces(paths, size, scratch_dir=None, sides_px=None, measures=None, read=read_image):
+    """Return (uint8 RGB array (n, size, size, 3), list of unreadable paths); an unreadable face is left black.
+
+    `sides_px`, an array (n, 2), receives the width and height that each face has in its file; `measures`, (n, 2), its brightness
+    and sharpness (`deepfake.preprocessing.quality.measure`). `read` gives the BGR picture of a path, or None.
+    """
+    import cv2
+
+    faces_rgb = new_faces(len(paths), size, scratch_dir)
+    cv2.setNumThreads(1)  # each thread has a face of its own; sharing one costs more time than it saves
+
+    def load(index):
+        face_bgr = read(paths[index])
+        if face_bgr is None:
+            return index
+        faces_rgb[index] = to_square(face_bgr, size)
+        if sides_px is not None:
+            sides_px[index] = face_bgr.shape[1::-1]
+        if measures is not None:
+            measures[index] = quality.measure(face_bgr)
+        return None
+
+    with ThreadPoolExecutor(len(pool.usable_cpus())) as threads:  # OpenCV decodes outside Python's lock
+        unreadable = [paths[index] for index in threads.map(load, range(len(paths))) if index is not None]
+    return faces_rgb, unreadable
+
+
+class Face(NamedTuple):
+    """One face of a video: what faces.json says of it (s; px of the source), in little memory, as there may be millions."""
+
+    file: str
+    frame: int
+    frame_s: float
+    person: int
+    confidence: float
+    face_px: float
+    landmarks: str  # JSON of five [x, y], px of the crop
+    digest: str
+
+
+def landmarks_in_crop(record):
+    """Return the landmarks of an item of faces.json, there in frame pixels, as [x, y] in pixels of its crop, to a tenth."""
+    left, top = record["crop_xywh"][:2]
+    return [[round(x - left, 1), round(y - top, 1)] for x, y in record["landmarks"]]
+
+
+def read_face(record):
+    """Return the Face of an item of faces.json. Raises KeyError, TypeError or ValueError where it is damaged."""
+    landmarks = json.dumps(landmarks_in_crop(record))
+    return Face(*(landmarks if name == "landmarks" else record[name] for name in Face._fields))

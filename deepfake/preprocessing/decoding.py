@@ -1,0 +1,98 @@
+"""Opening local video files and decoding them with PyAV, for taking frames (00) and for compressing videos again (03c)."""
+
+import gc
+import os
+from itertools import chain
+
+import numpy as np
+
+from common.errors import InputError
+
+MAX_PIXELS = 2**26  # 67 million: 8K video is 33 million, larger claims come from damaged or hostile headers
+MAX_PHOTO_PIXELS = 2**28  # phones make photos of 200 million pixels
+# Only containers that carry their own pictures: no playlists, no image sequences, nothing that opens another file.
+CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm"
+OPEN_OPTIONS = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file", "enable_drefs": "0"}
+COLLECT_EVERY = 20  # packets; as many frames of 1080p are 60 MB
+
+
+def check_size(width, height, max_pixels=MAX_PIXELS):
+    """Raise InputError for dimensions that no real picture has."""
+    if width < 1 or height < 1 or width * height > max_pixels:
+        raise InputError(f"claims to be {width}x{height} pixels; not a usable picture")
+
+
+def open_video(path):
+    """Open a local video file with PyAV: one thread, listed containers only. Raises InputError."""
+    import av
+
+    try:
+        container = av.open(os.path.abspath(path), options=OPEN_OPTIONS, metadata_errors="replace")
+    except av.FFmpegError as error:
+        raise InputError(f"is not a readable video ({error.strerror})") from error
+    if not container.streams.video:
+        container.close()
+        raise InputError("has no video stream")
+    stream = container.streams.best("video")  # not a cover picture
+    stream.codec_context.thread_type = "NONE"
+    stream.codec_context.thread_count = 1
+    check_size(stream.codec_context.width, stream.codec_context.height)
+    return container, stream
+
+
+def demux(container, stream):
+    """Yield the stream's packets up to the end or to where the file is damaged."""
+    import av
+
+    try:
+        for packet in container.demux(stream):
+            if packet.size:
+                yield packet
+    except av.FFmpegError:
+        return
+
+
+def decode(context, packet):
+    """Return the frames that one packet (None: the end) completes; a damaged packet gives none."""
+    import av
+
+    try:
+        return context.decode(packet)
+    except (av.FFmpegError, EOFError):
+        return []
+
+
+def to_picture(frame, width, height):
+    """Return a decoded frame as uint8 BGR, converted and shrunk in one pass, then turned upright (or mirrored)."""
+    picture = frame.reformat(width=width, height=height, format="bgr24", interpolation="AREA").to_ndarray()
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return picture
+    # (x, y) is shown at (a x + c y, b x + d y): ISO/IEC 14496-12, 8.3.2
+    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5]
+    if abs(b) > abs(a):
+        picture, a, d = picture.swapaxes(0, 1), c, b
+    return np.ascontiguousarray(picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+
+
+def shown_frames(path):
+    """Yield (time_s, uint8 BGR picture (h, w, 3) as players show it) of every frame of a video file. Raises InputError."""
+    container, stream = open_video(path)
+    with container:
+        width, height = round(stream.width * float(stream.sample_aspect_ratio or 1)), stream.height
+        fps, has_times = float(stream.average_rate or 25), container.format.name != "avi"
+        first, index = None, 0
+        for number, packet in enumerate(chain(demux(container, stream), (None,))):
+            for frame in decode(stream.codec_context, packet):
+                if frame.pts is None or not has_times:
+                    time_s = index / fps
+                else:
+                    first = frame.pts if first is None else first
+                    time_s = float((frame.pts - first) * stream.time_base)
+                yield time_s, to_picture(frame, width, height)
+                index += 1
+            frame = None  # else the last one would outlive this
+            if number % COLLECT_EVERY == COLLECT_EVERY - 1:
+                gc.collect(
+                    1
+                )  # a frame asked for its side data holds itself; all of TensorFlow need not be looked through

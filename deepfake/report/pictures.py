@@ -1,0 +1,92 @@
+"""The pictures inside report.html: which faces are shown, how large, and as what."""
+
+import base64
+from concurrent.futures import ThreadPoolExecutor
+
+from common import files, paths
+from common.messages import progress
+from deepfake.parallel import pool
+from deepfake.preprocessing import crops
+
+FEW_PICTURES, LARGE_PX, SMALL_PX = 2000, 160, 96  # up to so many faces are shown large; longer side, of 80 on the page
+WEBP_QUALITY = 75
+MOST_PICTURES = 12_000  # 1,000 videos of 11 faces, with room; of more videos fewer faces each are shown
+MOST_PICTURES_LENGTH = 42_000_000  # characters of all pictures together: the page stays under 60 MB
+
+
+def evenly(items, number):
+    """Return `number` of the items (all if there are fewer), evenly spaced, the first and the last among them."""
+    if len(items) <= number:
+        return list(items)
+    return [items[round(place * (len(items) - 1) / max(1, number - 1))] for place in range(number)]
+
+
+def choose_faces(faces, number, explained):
+    """Return `number` of the faces (all if there are fewer) in their order: those explained first, then evenly over time."""
+    if len(faces) <= number:
+        return list(faces)
+    chosen = [face["file"] for face in faces if face["file"] in explained][:number]
+    rest = [face["file"] for face in faces if face["file"] not in chosen]
+    chosen = {*chosen, *evenly(rest, number - len(chosen))}
+    return [face for face in faces if face["file"] in chosen]
+
+
+def explained_faces(folder, model_digest):
+    """Return ({file: score} of the faces that 03b explained with this model, how to read the overlays)."""
+    record = files.read_object(folder / paths.EXPLAINED_DIR / paths.EXPLAINED_RECORD) if folder else {}
+    if not model_digest or record.get("model_digest") != model_digest:
+        return {}, None
+    try:
+        return {face["file"]: face["score"] for face in record["faces"]}, str(record["how_to_read"])
+    except (KeyError, TypeError):
+        return {}, None
+
+
+def paths_of(face, folder, face_kind, explained):
+    """Return where the crop of a face and its overlay are, None where there is none; `explained`: as from `explained_faces`."""
+    path = folder / face_kind / face["file"] if folder and face.get("self_blended") != "blend" else None
+    same = path and face["score"] is not None and explained.get(face["file"]) == face["score"]
+    overlay_path = folder / paths.EXPLAINED_DIR / face["file"] if same else None
+    return {"path": path, "overlay_path": overlay_path, "data": None, "overlay": None}
+
+
+def thumbnail(path, side_px):
+    """Return a picture shrunk to `side_px` (longer side) as base64 WebP, or None if it is not readable."""
+    import cv2
+
+    picture = crops.read_image(path) if path else None
+    if picture is None:
+        return None
+    height, width = picture.shape[:2]
+    scale = min(1, side_px / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    done, encoded = cv2.imencode(".webp", small, [cv2.IMWRITE_WEBP_QUALITY, WEBP_QUALITY])
+    return base64.b64encode(encoded.tobytes()).decode() if done else None
+
+
+def load_pictures(videos, stage):
+    """Fill in the `data` and `overlay` of every picture; return how many were shown, not readable, left out."""
+    different = {id(video): video for video in videos}.values()
+    pictures = [picture for video in different for person in video["persons"] for picture in person["pictures"]]
+    side_px = LARGE_PX if len(pictures) <= FEW_PICTURES else SMALL_PX
+
+    def load(picture):
+        overlay_path = picture["overlay_path"]
+        overlay = thumbnail(overlay_path, side_px) if overlay_path and overlay_path.is_file() else None
+        return thumbnail(picture["path"], side_px), overlay
+
+    counts, spent = {"pictures": 0, "overlays": 0, "unreadable": 0, "left_out": 0}, 0
+    with ThreadPoolExecutor(len(pool.usable_cpus())) as threads:
+        loaded = progress(threads.map(load, pictures), len(pictures), stage, "faces")
+        for picture, (data, overlay) in zip(pictures, loaded, strict=True):
+            spent += len(data or "") + len(overlay or "")
+            if data is None:
+                counts["unreadable"] += picture["path"] is not None
+            elif spent > MOST_PICTURES_LENGTH:
+                counts["left_out"] += 1
+            else:
+                picture["data"], picture["overlay"] = data, overlay
+                counts["pictures"] += 1
+                counts["overlays"] += overlay is not None
+    return counts

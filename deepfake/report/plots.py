@@ -1,0 +1,131 @@
+"""The look of the plots, and those that the scripts write as PNG."""
+
+import io
+
+import numpy as np
+
+from common import files
+from common.constants import CLASS_NAMES, FAKE, REAL
+
+BLUE, ORANGE = "#0072B2", "#D55E00"  # told apart by the colour-blind and in grey (Okabe & Ito, 2008)
+DPI = 150
+WHITE_TEXT_FROM = 0.7  # of the darkest blue: there white and black stand out equally
+
+
+def new_figure(width_in, height_in):
+    """Return (figure, axes) without a display."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width_in, height_in), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots()
+
+
+def save_figure(figure, path):
+    """Write the figure as PNG in one step."""
+    data = io.BytesIO()
+    figure.savefig(data, format="png", dpi=DPI)
+    files.write_atomic(path, data.getvalue())
+
+
+def confusion_on(axes, labels, predicted, colour_bar=True):
+    """Draw a confusion matrix of counts and row percentages."""
+    import seaborn
+
+    order = (REAL, FAKE)
+    labels, predicted = np.asarray(labels), np.asarray(predicted)
+    counts = np.array([[np.sum((labels == row) & (predicted == column)) for column in order] for row in order])
+    totals = counts.sum(axis=1, keepdims=True)
+    shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
+    texts = [
+        [f"{count}\n{share:.0%}" if total else "0\n(none)" for count, share in zip(row, row_shares, strict=True)]
+        for row, row_shares, total in zip(counts, shares, totals[:, 0], strict=True)
+    ]
+    names = [CLASS_NAMES[label].upper() for label in order]
+    seaborn.heatmap(
+        shares,
+        annot=texts,
+        fmt="",
+        cmap="Blues",
+        vmin=0,
+        vmax=1,
+        square=True,
+        linewidths=1,
+        ax=axes,
+        cbar=colour_bar,
+        xticklabels=names,
+        yticklabels=names,
+        annot_kws={"size": 14},
+        cbar_kws={"label": "share of the row"} if colour_bar else None,
+    )
+    for text, share in zip(axes.texts, shares.ravel(), strict=True):
+        text.set_color("white" if share > WHITE_TEXT_FROM else "#101010")
+    axes.set(xlabel="verdict", ylabel="label")
+    axes.tick_params(axis="y", rotation=0)
+
+
+def draw_confusion(path, labels, predicted, title, unit):
+    """Write a confusion matrix of counts and row percentages. `unit`: what is counted, "faces" or "videos"."""
+    figure, axes = new_figure(5.2, 4.4)
+    confusion_on(axes, labels, predicted)
+    axes.set_title(f"{title}\n{len(labels)} {unit}: count and share of the row")
+    save_figure(figure, path)
+
+
+def draw_robustness(path, table, names):
+    """Write ROC AUC and log loss per face, one above the other, by kind and strength, with their 95 % intervals.
+
+    `table`: rows of robustness.csv, of each kind from weak to strong; `names`: what to write below each kind.
+    """
+    kinds = list(dict.fromkeys(row["kind"] for row in table))
+    figure, axes = new_figure(max(10, 2.3 * len(kinds) + 1.2), 6.7)  # the title needs 10 inches
+    axes.remove()
+    grid = figure.subplots(2, len(kinds), sharey="row", squeeze=False)
+    lines = (
+        ("roc_auc", "ROC AUC per face\nhigher is better", 0.5, BLUE, "o"),
+        ("log_loss", "log loss per face\nlower is better", np.log(2), ORANGE, "s"),
+    )
+    for column, kind in enumerate(kinds):
+        rows = [row for row in table if row["kind"] == kind]
+        places = np.arange(len(rows))
+        for axes, (name, label, chance, colour, marker) in zip(grid[:, column], lines, strict=True):
+            values, lows, highs = (
+                np.array([row[key] if row.get(key) is not None else np.nan for row in rows], float)
+                for key in (name, f"{name}_low", f"{name}_high")
+            )
+            axes.plot(places, values, marker + "-", color=colour)
+            axes.vlines(places, lows, highs, color=colour, linewidth=1.5)
+            axes.axhline(chance, color="0.4", linestyle=":")
+            axes.set_xticks(places, [str(row["strength"]) for row in rows])
+            axes.set_xlim(-0.5, len(rows) - 0.5)
+            axes.grid(alpha=0.3)
+            if column == 0:
+                axes.set_ylabel(label)
+        grid[1, column].set_xlabel(names[kind])
+    counts = max((row["faces"], row["videos"]) for row in table)
+    bounded = any(row.get("roc_auc_low") is not None for row in table)
+    intervals = "vertical lines: 95 % intervals" if bounded else "too few people for 95 % intervals"
+    figure.suptitle(
+        f"{counts[0]} test faces of {counts[1]} videos after damage, stronger from left to right\n"
+        "ROC AUC: how often a real face scores higher than a fake one\n"
+        "log loss: how far scores are from the truth (real 1, fake 0), confident mistakes counting most\n"
+        f"dotted: guessing; {intervals}"
+    )
+    save_figure(figure, path)
+
+
+def draw_history(path, history, kept_epoch, name, unit):
+    """Write the plot of a training and its validation `name` ("loss", "accuracy") per epoch, and mark the epoch that is kept."""
+    from matplotlib.ticker import MaxNLocator
+
+    figure, axes = new_figure(6.4, 4.2)
+    epochs = [epoch["epoch"] for epoch in history]
+    axes.plot(epochs, [epoch[name] for epoch in history], "o--", color=ORANGE, label="training (augmented faces)")
+    axes.plot(epochs, [epoch[f"val_{name}"] for epoch in history], "s-", color=BLUE, label="validation")
+    axes.axvline(kept_epoch, color="0.4", linestyle=":", label=f"weights kept: epoch {kept_epoch}")
+    axes.set(xlabel="epoch", ylabel=f"{name} ({unit})", title=f"{name.capitalize()} per epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    save_figure(figure, path)
