@@ -204,12 +204,7 @@ def main(argv=None):
     failed = failures.failed_inputs(folder, path, folder / FRAMES_DIR, judged)
     damage = {row["video_id"]: damage_of(folder, row["video_id"]) for row in judged}
     if args.json:  # ASCII, so that no terminal and no encoding can stumble over a name
-        result = {
-            "weights": str(weights),
-            "warning": warning,
-            "folder": str(folder),
-            "report": report and str(report),
-        }
+        result = {"weights": str(weights), "warning": warning, "folder": str(folder), "report": report and str(report)}
         rows = [person for row in judged for person in people[row["video_id"]]]
         videos = [{**row, "warnings": damage[row["video_id"]]} for row in judged] + [unjudged(row) for row in failed]
         print(json.dumps({**result, "videos": videos, "people": rows, "failed": failed}, indent=1))

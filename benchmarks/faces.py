@@ -21,15 +21,7 @@ from pathlib import Path
 import numpy as np
 from clips import HEIGHT_PX, WIDTH_PX, make_clips
 from frames import copies_of
-from measure import (
-    REPOSITORY_DIR,
-    in_turns,
-    machine,
-    make_bench_parser,
-    markdown_table,
-    median_and_spread,
-    run_once,
-)
+from measure import REPOSITORY_DIR, in_turns, machine, make_bench_parser, markdown_table, median_and_spread, run_once
 
 from common.constants import MAX_SIDE_PX, MIN_CONFIDENCE
 from deepfake.model import efficientnet

@@ -178,8 +178,7 @@ def test_a_file_without_a_usable_record_is_refused(copied, text):
 
 
 @pytest.mark.parametrize(
-    "change",
-    [{"class_names": ["real", "fake"]}, {"class_names": None}, {"pixels": "BGR, /255"}, {"margin": 0.1}],
+    "change", [{"class_names": ["real", "fake"]}, {"class_names": None}, {"pixels": "BGR, /255"}, {"margin": 0.1}]
 )
 def test_weights_whose_scores_mean_something_else_are_refused(copied, change):
     record = {**RECORD, "pixels": PIXEL_PREPARATION, "margin": MARGIN}

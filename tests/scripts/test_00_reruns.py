@@ -8,16 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.videos import (
-    mtimes,
-    number_of,
-    numbered_picture,
-    read_png,
-    record_of,
-    run_script,
-    tree,
-    write_numbered,
-)
+from tests.videos import mtimes, number_of, numbered_picture, read_png, record_of, run_script, tree, write_numbered
 
 step = importlib.import_module("00_convert_video_to_image")
 

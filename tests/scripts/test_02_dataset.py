@@ -424,9 +424,7 @@ def test_missing_and_stale_marks_make_a_video_faceless(tmp_path, capsys):
     assert "; 3 videos without a usable face, 0 failed" in capsys.readouterr().err
     faceless = faceless_of(tmp_path)
     assert set(faceless) == {"actor_000_real", "actor_001_real", "actor_002_real"}
-    assert {row["reason"] for row in faceless.values()} == {
-        "its marked faces are missing; run 01b_mark_landmarks.py",
-    }
+    assert {row["reason"] for row in faceless.values()} == {"its marked faces are missing; run 01b_mark_landmarks.py"}
     assert not set(faceless) & {row["video_id"] for row in read_rows(tmp_path)}
     assert run(tmp_path) == 0 and faceless_of(tmp_path) == {}
 

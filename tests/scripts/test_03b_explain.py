@@ -285,13 +285,7 @@ def test_a_folder_of_the_user_is_never_replaced(data_dir, weights_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "change",
-    [
-        {"file": "../../x.png"},
-        {"video_id": ".."},
-        {"score": "high"},
-        {"score": float("nan")},
-    ],
+    "change", [{"file": "../../x.png"}, {"video_id": ".."}, {"score": "high"}, {"score": float("nan")}]
 )
 def test_names_that_leave_their_folder_and_broken_lines_cost_their_line_only(data_dir, weights_path, capsys, change):
     change_lines(data_dir, lambda line: line.update(change) if line["file"] == "a_real-000-00.png" else None)

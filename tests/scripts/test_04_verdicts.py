@@ -227,15 +227,7 @@ def test_labelled_videos(tmp_path, capfd):
     assert set(report["metrics"]) == set(METRICS) and set(report["definitions"]) < set(METRICS)
     assert {
         name: report[name] for name in ("aggregate", "videos", "judged", "cannot_judge", "labelled", "real", "fake")
-    } == {
-        "aggregate": "mean",
-        "videos": 62,
-        "judged": 60,
-        "cannot_judge": 2,
-        "labelled": 60,
-        "real": 30,
-        "fake": 30,
-    }
+    } == {"aggregate": "mean", "videos": 62, "judged": 60, "cannot_judge": 2, "labelled": 60, "real": 30, "fake": 30}
 
     assert report["cannot_judge_reasons"] == {"is empty": 1, "no face of confidence >= 0.95 in 11 frames": 1}
     assert report["cannot_judge_labels"] == {"real": 1, "fake": 0}
