@@ -1,4 +1,4 @@
-"""The plan of docs/scaling.md: its arithmetic by another way, and that the document holds what the program computes."""
+"""The plan in docs/cluster.md: its arithmetic by another way, and that the document holds what the program computes."""
 
 import json
 
@@ -8,7 +8,7 @@ import scaling
 from common.paths import REPOSITORY_DIR
 from deepfake.parallel.loop import share_of
 
-DOCUMENT = REPOSITORY_DIR / "docs" / "scaling.md"
+DOCUMENT = REPOSITORY_DIR / "docs" / "cluster.md"
 ROUND = {
     "frames_core_s_per_video": 0.5,
     "faces_core_s_per_frame": 0.1,
@@ -95,7 +95,7 @@ def test_units():
 
 
 def test_the_document_holds_the_tables_of_its_figures(tmp_path):
-    copy = tmp_path / "scaling.md"
+    copy = tmp_path / "cluster.md"
     copy.write_text(DOCUMENT.read_text(encoding="utf-8"), encoding="utf-8")
     assert scaling.main(["--write", str(copy)]) == 0
     assert copy.read_text(encoding="utf-8") == DOCUMENT.read_text(encoding="utf-8")
