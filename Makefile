@@ -60,6 +60,7 @@ demo: $(READY)
 test: $(READY)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	.venv/bin/lint-imports --no-logo --no-cache
 	.venv/bin/python -m pytest
 
 $(BROWSER_READY): $(READY) requirements-browser.txt

@@ -1,7 +1,7 @@
 """Plan past one machine: hours, node-hours, storage and the bottleneck of judging many videos on many nodes.
 
 Reads   benchmarks/scaling.json: every figure with where it comes from
-Writes  the tables of docs/scaling.md to standard output; with --write PATH between that file's markers
+Writes  the tables of docs/cluster.md to standard output; with --write PATH between that file's markers
 Rerun   gives the same
 
 Each step's time is the longest of three: its computing, the bytes and the files that it moves over the shared file system. A
