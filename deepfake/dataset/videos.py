@@ -24,7 +24,7 @@ class Video:
     named: bool = False  # some metadata.json has an item for its id, used or refused
     group: str | None = None
     frame_px: int | None = None  # longer side of the source
-    frames: int | None = None  # that were looked at
+    video_frames: int | None = None  # that were looked at
 
     @property
     def label(self):
@@ -38,15 +38,16 @@ def load_videos(videos_dir, frames_dir, data_dir, stage="reading", strict=False)
     metadata.json that cannot be used as a whole raises InputError.
     """
     videos_dir, frames_dir = Path(videos_dir), Path(frames_dir)
-    entries, problems, refused = metadata.read_metadata(videos_dir, strict) if videos_dir.exists() else ({}, [], set())
+    (entries, problems, refused), sources, videos = ({}, [], set()), [], {}
+    if videos_dir.exists():
+        entries, problems, refused = metadata.read_metadata(videos_dir, strict)
+        sources = inputs.list_sources(videos_dir, data_dir)[0]
     failed = {record["path"]: record["reason"] for record in failures.failures(data_dir)}
-    videos = {}
-    sources = inputs.list_sources(videos_dir, data_dir)[0] if videos_dir.exists() else []
     for source in sources:
         folder = frames_dir / source.video_id
         reason = failed.get(os.path.abspath(source.path), "was not processed; run 00_convert_video_to_image.py")
         videos[source.video_id] = Video(source.video_id, source.filename, folder, reason=reason)
-    folders = [] if not frames_dir.is_dir() else inputs.list_frame_dirs(frames_dir)
+    folders = inputs.list_frame_dirs(frames_dir) if frames_dir.is_dir() else []
     if videos_dir.is_file():
         folders = [folder for folder in folders if folder.name in videos]
     for folder in progress(folders, len(folders), stage, "videos"):
@@ -55,14 +56,12 @@ def load_videos(videos_dir, frames_dir, data_dir, stage="reading", strict=False)
             continue
         video = videos.setdefault(folder.name, Video(folder.name, frames_record["made_from"]["filename"], folder))
         video.frame_px = max(frames_record.get("width", 0), frames_record.get("height", 0)) or None
-        video.frames = len(frames_record.get("frames", ())) or None
+        video.video_frames = len(frames_record.get("frames", ())) or None
         faces_record = files.read_json(folder / "faces" / paths.FACES_RECORD)
         if isinstance(faces_record, dict) and "faces" in faces_record:
             try:
-                video.faces, video.reason = (
-                    [crops.read_face(face) for face in faces_record["faces"]],
-                    faces_record["reason"],
-                )
+                video.reason = faces_record["reason"]
+                video.faces = [crops.read_face(face) for face in faces_record["faces"]]
             except (TypeError, KeyError, ValueError):
                 video.reason = f"its {paths.FACES_RECORD} is damaged; run 01a_crop_faces_mtcnn.py --force"
         else:
