@@ -45,7 +45,7 @@ IS_FACE = (
 )
 # Where no line is a prediction, this rule would leave out the stage that counts the broken ones.
 KEEPS_OBSERVATION = "org.apache.spark.sql.execution.adaptive.AQEPropagateEmptyRelation"
-MISSING_FACE_SCORE = 0.5  # Kaggle's form has no "cannot judge"
+MISSING_P_FAKE = 0.5  # Kaggle's form has no "cannot judge"
 
 
 def judge_videos(faces, aggregate):
@@ -141,52 +141,42 @@ def write_results(rows, aggregate, output_dir, seed, made_from):
         (output_dir / paths.METRICS_RECORD).unlink(missing_ok=True)
     judged, left_out = ([row for row in rows if (row["score"] is None) == out] for out in (False, True))
     labelled = [row for row in judged if row["label"] is not None]
-    columns = ([row[name] for row in labelled] for name in ("label", "score", "group"))
-    metrics = intervals.describe(*columns, seed, rows_are_videos=True)
+    labels, scores, groups = ([row[name] for row in labelled] for name in ("label", "score", "group"))
+    metrics = intervals.describe(labels, scores, groups, seed, rows_are_videos=True)
     files.write_csv(output_dir / paths.VERDICTS_TABLE, verdicts.VERDICTS_COLUMNS, rows)
-    people = [
-        {"video_id": row["video_id"], "filename": row["filename"], **person}
-        for row in rows
-        for person in row["people_rows"]
-    ]
+    people = (person for row in rows for person in row["people_rows"])
     files.write_csv(output_dir / paths.PEOPLE_TABLE, verdicts.PEOPLE_COLUMNS, people)
+    p_fakes = (MISSING_P_FAKE if row["p_fake"] is None else row["p_fake"] for row in rows)
     kaggle = [
-        {
-            "filename": row["filename"] or row["video_id"],
-            "label": 1 - (MISSING_FACE_SCORE if row["score"] is None else row["score"]),
-        }
-        for row in rows
+        {"filename": row["filename"] or row["video_id"], "label": p_fake}
+        for row, p_fake in zip(rows, p_fakes, strict=True)
     ]
     files.write_csv(output_dir / paths.KAGGLE_TABLE, ("filename", "label"), kaggle)
     files.write_atomic(output_dir / paths.VERDICTS_TEXT, verdicts.text_report(rows, metrics, aggregate))
+    plot = output_dir / paths.VIDEOS_CONFUSION
     if labelled:
-        predicted = [int(row["score"] >= THRESHOLD) for row in labelled]
-        title = f"Videos, aggregate: {aggregate}"
-        plots.draw_confusion(
-            output_dir / paths.VIDEOS_CONFUSION, [row["label"] for row in labelled], predicted, title, "videos"
-        )
+        predicted = [int(score >= THRESHOLD) for score in scores]
+        plots.draw_confusion(plot, labels, predicted, f"Videos, aggregate: {aggregate}", "videos")
     else:
         with writing():  # one of an earlier run would be taken for this one's
-            (output_dir / paths.VIDEOS_CONFUSION).unlink(missing_ok=True)
-    files.write_json(
-        output_dir / paths.METRICS_RECORD,
-        {
-            "score": "P(real): 1 real, 0 fake; REAL when at least 0.5",
-            "aggregate": aggregate,
-            "videos": len(rows),
-            "judged": len(judged),
-            "cannot_judge": len(rows) - len(judged),
-            "labelled": len(labelled),
-            **count_classes(labelled),
-            "cannot_judge_reasons": dict(sorted(Counter(row["reason"] for row in left_out).items())),
-            "cannot_judge_labels": count_classes(left_out),
-            "made_from": made_from,
-            "metrics": metrics,
-            "definitions": MEANINGS,
-            "subgroups": intervals.subgroups(labelled, seed) if labelled else {},
-            "note": None if metrics else "no judged video has a label",
-        },
-    )
+            plot.unlink(missing_ok=True)
+    record = {
+        "score": "P(real): 1 real, 0 fake; REAL when at least 0.5",
+        "aggregate": aggregate,
+        "videos": len(rows),
+        "judged": len(judged),
+        "cannot_judge": len(left_out),
+        "labelled": len(labelled),
+        **count_classes(labelled),
+        "cannot_judge_reasons": dict(sorted(Counter(row["reason"] for row in left_out).items())),
+        "cannot_judge_labels": count_classes(left_out),
+        "made_from": made_from,
+        "metrics": metrics,
+        "definitions": MEANINGS,
+        "subgroups": intervals.subgroups(labelled, seed) if labelled else {},
+        "note": None if metrics else "no judged video has a label",
+    }
+    files.write_json(output_dir / paths.METRICS_RECORD, record)
     return metrics
 
 
@@ -206,11 +196,6 @@ def video_calibration(record, aggregate):
         cli.stop(f"{record} says that its scores are not calibrated ({source}); leave out --calibrated")
     say(f"{STAGE}: calibration of video means: {source}")
     return calibration
-
-
-def aggregate_name(aggregate, calibration):
-    """Return how outputs name what was done to the scores of a video's faces."""
-    return aggregate if calibration == UNCHANGED else f"{aggregate}, calibrated"
 
 
 def build_parser():
@@ -275,11 +260,11 @@ def main(argv=None):
     if not rows:
         cli.stop(f"{predictions} holds no predictions")
     made_from = None if broken or not is_local else made_from  # a rerun says again what is broken
-    metrics = write_results(rows, aggregate_name(aggregate, calibration), output_dir, args.seed, made_from)
+    name = aggregate if calibration == UNCHANGED else f"{aggregate}, calibrated"
+    metrics = write_results(rows, name, output_dir, args.seed, made_from)
     intervals.say_headline(f"{STAGE}: videos", metrics)
-    verdicts = [row["verdict"] for row in rows]
-    counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in ("FAKE", "REAL", CANNOT_JUDGE))
-    name, duration_s = aggregate_name(aggregate, calibration), time.monotonic() - started
+    counted, duration_s = Counter(row["verdict"] for row in rows), time.monotonic() - started
+    counts = ", ".join(f"{counted[verdict]} {verdict}" for verdict in ("FAKE", "REAL", CANNOT_JUDGE))
     say(f"{STAGE}: {len(rows)} videos: {counts}; aggregate {name}; {broken} lines failed, {duration_s:.0f} s")
     return 1 if broken else 0
 

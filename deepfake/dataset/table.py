@@ -15,7 +15,11 @@ OF_VIDEO = ("video_id", "filename", "group", "label", "frame_px", "video_frames"
 COLUMNS = ("file", "video_id", "filename", "group", "person", "frame", "frame_s", "face_px", "landmarks", "confidence")
 COLUMNS += ("label", "split", "digest", "frame_px", "video_frames")
 NOT_TRAINED_ON = ("frame_px", "video_frames")  # facts of the video, which the digest of the data leaves out
-KINDS = dict.fromkeys(("label", "frame", "person"), int) | dict.fromkeys(NOT_TRAINED_ON, "Int64")
+KINDS = (
+    dict.fromkeys(COLUMNS, object)
+    | dict.fromkeys(("label", "frame", "person"), int)
+    | dict.fromkeys(NOT_TRAINED_ON, "Int64")
+)
 KINDS |= dict.fromkeys(("frame_s", "face_px", "confidence"), float)
 REDO_DATASET = "run 02_prepare_dataset.py --force"
 

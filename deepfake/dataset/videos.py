@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common import files, paths
+from common.errors import InputError
 from common.messages import progress
 from deepfake.dataset import metadata, splits
 from deepfake.parallel import failures
@@ -78,3 +79,16 @@ def load_videos(videos_dir, frames_dir, data_dir, stage="reading", strict=False)
         missing = [entry for entry in entries.values() if inputs.normal_name(entry.filename) not in found]
         problems += [(entry.metadata, f'"{entry.filename}" is no video in {videos_dir}') for entry in missing]
     return [videos[video_id] for video_id in sorted(videos)], problems
+
+
+def check_steps(videos, videos_dir, frames_dir, data_dir):
+    """Raise InputError if the step before has not run on these videos; one that failed on them has."""
+    folders = [Path(os.path.abspath(video.folder)) for video in videos]
+    framed = [folder for folder in folders if (folder / paths.FRAMES_RECORD).is_file()]
+    faced = [folder for folder in framed if (folder / "faces" / paths.FACES_RECORD).is_file()]
+    failed = [(record["stage"], Path(record["path"])) for record in failures.failures(data_dir)]
+    root = os.path.abspath(videos_dir)
+    if not framed and not any(stage == "00" and path.is_relative_to(root) for stage, path in failed):
+        raise InputError(f"{frames_dir} holds no frames of these videos. Run 00_convert_video_to_image.py first.")
+    if framed and not faced and not any(stage == "01a" and path in framed for stage, path in failed):
+        raise InputError(f"{frames_dir} holds no faces of these videos. Run 01a_crop_faces_mtcnn.py first.")

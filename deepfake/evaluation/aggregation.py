@@ -1,7 +1,7 @@
 """How the scores of a video's faces become one: the three rules in NumPy, for the choice that 03 makes on validation videos, and
 what 04 makes of a row of Spark.
 
-04 has the same rules in Spark, for any number of videos; tests/test_aggregation.py compares the two.
+04 has the same rules in Spark, for any number of videos; tests/evaluation/test_aggregation.py compares the two.
 """
 
 from collections import Counter, defaultdict
@@ -64,7 +64,7 @@ def verdict_columns(score, calibration):
 
 
 def people_rows(people, is_judged, calibration):
-    """Return the rows of people_preds.csv of one video, without video_id and filename. `people`: as from `judge_videos`.
+    """Return the rows of people_preds.csv of one video, without its names. `people`: as from 04's `judge_videos`.
 
     Nobody is judged in a video that is not; else those seen in at least 3 frames, or everybody if nobody is.
     """
@@ -82,19 +82,19 @@ def people_rows(people, is_judged, calibration):
 
 def as_row(judged, calibration=UNCHANGED):
     """Return a Spark row as a line of video_preds.csv, with `group`, the people's rows and MEASURES added."""
+    names = {"video_id": judged["video_id"], "filename": judged["filename"]}
     people, usable, frames = (judged[name] for name in ("people", "usable_frames", "video_frames"))
     is_judged = usable >= needed_frames(frames)
     reasons = [reason for person in people for reason in person["reasons"]]
     return {
-        "video_id": judged["video_id"],
-        "filename": judged["filename"],
+        **names,
         "group": judged["group"] or judged["video_id"],
         "label": judged["label"],
         **verdict_columns(judged["score"] if is_judged else None, calibration),
         "faces": judged["faces"],
         "people": sum(person["frames"] > 0 for person in people),
         "reason": None if is_judged else why_not_judged(reasons, usable, frames),
-        "people_rows": people_rows(people, is_judged, calibration),
+        "people_rows": [{**names, **person} for person in people_rows(people, is_judged, calibration)],
         **{name: judged[name] for name in MEASURES},
     }
 
@@ -122,9 +122,9 @@ def video_score(lines, aggregate):
 def choose_aggregate(lines, seed):
     """Return (one of AGGREGATES, {"criterion", "roc_auc", "log_loss", "gain", "note"}) for prediction lines of validation.
 
-    `gain`: {rule: [low, high]}, the 95 % interval over groups of how much higher its ROC AUC is than the mean's. With few groups,
-    or without a gain beyond noise, it is the mean. Where metadata names the altered person of a fake, validation holds only
-    that person's faces, so that the rules differ less here than on whole videos.
+    `gain`: {rule: [low, high]}, the 95 % interval (cluster bootstrap) of how much higher its ROC AUC is than the mean's. With
+    few groups, or without a gain beyond noise, it is the mean. Where metadata names the altered person of a fake, validation
+    holds only that person's faces, so that the rules differ less here than on whole videos.
     """
     videos = defaultdict(list)
     for line in lines:
