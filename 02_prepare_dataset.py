@@ -82,15 +82,18 @@ def write_dataset(faces, videos, record, split_dir, prepared_dir):
 
 def is_complete(faces, record, split_dir, prepared_dir):
     """Tell whether both folders were made from these faces and no file has been taken away since."""
-    if any(files.read_json(folder / paths.SPLIT_RECORD) != record for folder in (split_dir, prepared_dir)):
-        return False
+    same = all(files.read_json(folder / paths.SPLIT_RECORD) == record for folder in (split_dir, prepared_dir))
 
     def holds(folder, names):
         return folder.is_dir() and set(os.listdir(folder)).issuperset(names)
 
-    return (split_dir / paths.SPLIT_TABLE).is_file() and all(
-        holds(split_dir / split / CLASS_NAMES[label], names) and holds(prepared_dir / CLASS_NAMES[label], names)
-        for (split, label), names in faces.groupby(["split", "label"], observed=True)["file"]
+    return (
+        same
+        and (split_dir / paths.SPLIT_TABLE).is_file()
+        and all(
+            holds(split_dir / split / CLASS_NAMES[label], names) and holds(prepared_dir / CLASS_NAMES[label], names)
+            for (split, label), names in faces.groupby(["split", "label"], observed=True)["file"]
+        )
     )
 
 
@@ -183,11 +186,8 @@ def build_parser():
     cli.add_path(parser, "prepared_dir")
     cli.add_path(parser, "split_dir")
     parser.add_argument("--faces", choices=FACE_KINDS, default="faces", help="which crops (default: %(default)s)")
-    parser.add_argument(
-        "--test-list",
-        metavar="FILE",
-        help="a published list of the test videos: a path per line, with 1 (real) or 0 before it or not",
-    )
+    what = "a published list of the test videos: a path per line, with 1 (real) or 0 before it or not"
+    parser.add_argument("--test-list", metavar="FILE", help=what)
     parser.add_argument("--real-only", action="store_true", help="real faces only, no balance; no labels are needed")
     parser.add_argument("--limit", type=cli.positive, metavar="N", help="try the first N videos only")
     parser.add_argument("--force", action="store_true", help="build it again even if nothing has changed")

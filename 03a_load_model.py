@@ -46,10 +46,9 @@ def videos_of(args):
 
 def lines_of(rows, scores, faceless, remedy):
     """Return (prediction lines by video, rows of the faces without a score); every video has a line."""
-    lines = [
-        predictions.prediction_line(row, score) for row, score in zip(rows, scores, strict=True) if score is not None
-    ]
-    unreadable = [row for row, score in zip(rows, scores, strict=True) if score is None]
+    pairs = list(zip(rows, scores, strict=True))
+    lines = [predictions.prediction_line(row, score) for row, score in pairs if score is not None]
+    unreadable = [row for row, score in pairs if score is None]
     scored = {line["video_id"] for line in lines}
     lost = {row["video_id"]: row for row in unreadable if row["video_id"] not in scored}
     lines += [predictions.cannot_judge_line(row, f"its faces are not readable; {remedy}") for row in lost.values()]
@@ -67,18 +66,14 @@ def report(lines, path, seed):
         return
     labels, scores, groups = ([line[name] for line in labelled] for name in ("label", "score", "group"))
     plots.draw_confusion(path, labels, [int(score >= THRESHOLD) for score in scores], "Faces, score per face", "faces")
-    intervals.say_headline(
-        f"{STAGE}: faces", intervals.describe(labels, scores, groups, seed, names=intervals.HEADLINE)
-    )
+    metrics = intervals.describe(labels, scores, groups, seed, names=intervals.HEADLINE)
+    intervals.say_headline(f"{STAGE}: faces", metrics)
 
 
 def build_parser():
     parser = cli.make_parser(__doc__)
-    parser.add_argument(
-        "--videos-dir",
-        metavar="PATH",
-        help="score every face of these videos (default: the test faces of split_dataset)",
-    )
+    what = "score every face of these videos (default: the test faces of split_dataset)"
+    parser.add_argument("--videos-dir", metavar="PATH", help=what)
     cli.add_frames_dir(parser)
     cli.add_path(parser, "split_dir")
     cli.add_weights(parser)

@@ -113,40 +113,32 @@ def check_list(listed, videos):
     return sorted(set(listed) - set(labels))
 
 
-def apply_test_list(videos, listed):
-    """Return (videos to use, number left out, groups that the list divides), for labelled Videos.
+def split_by_list(videos, listed, real_only):
+    """Return (videos to use, {group: split}, notes in words on what the list means) of labelled Videos: test is what is listed.
 
     A fake, its original and its siblings are never in two sets: where some of them are listed, the others are left out. A group
     that only the metadata key `group` ties together (people, say) may be divided by the list. What is left of it cannot be kept
     away from the test part any more, so its originals with their fakes become groups of their own.
     """
-    families = find_groups({video.video_id: video.entry for video in videos}, [v.video_id for v in videos], True)
-    taken = {families[video.video_id] for video in videos if video.video_id in listed}
+    families, notes = find_groups({v.video_id: v.entry for v in videos}, [v.video_id for v in videos], True), []
+    taken = {families[video_id] for video_id in listed if video_id in families}
     used = [video for video in videos if video.video_id in listed or families[video.video_id] not in taken]
-    in_test = {video.group for video in used if video.video_id in listed}
-    divided = in_test & {video.group for video in used if video.video_id not in listed}
+    in_test, others = ([v for v in used if (v.video_id in listed) == is_listed] for is_listed in (True, False))
+    divided = {video.group for video in in_test} & {video.group for video in others}
     for video in used:
         if video.group in divided:
             video.group = families[video.video_id]
-    return used, len(videos) - len(used), sorted(divided)
-
-
-def split_by_list(videos, listed, real_only):
-    """Return (videos to use, {group: split}, notes in words on what the list means): test is what is listed."""
-    videos, left_out, divided = apply_test_list(videos, listed)
-    splits = assign_splits([video for video in videos if video.video_id not in listed], real_only, CUTS_BEFORE_TEST)
-    splits |= {video.group: "test" for video in videos if video.video_id in listed}
-    notes = []
-    if left_out:
+    splits = assign_splits(others, real_only, CUTS_BEFORE_TEST) | {video.group: "test" for video in in_test}
+    if left_out := len(videos) - len(used):
         notes.append(
             f"{left_out} videos share an original with a listed one and are left out of training and validation"
         )
     if divided:
         notes.append(
-            f"the test list divides {len(divided)} groups, the first is {divided[0]}: people of the test part are in training "
+            f"the test list divides {len(divided)} groups, the first is {min(divided)}: people of the test part are in training "
             "too, and results on it say less about people never seen"
         )
-    return videos, splits, notes
+    return used, splits, notes
 
 
 def connected(sets):
@@ -163,13 +155,11 @@ def find_groups(entries, video_ids, by_original_only=False):
     `entries`: {video_id: metadata.Entry or None}. A group is named after the alphabetically first video in it.
     `by_original_only`: the key `group` ties nothing.
     """
-    sets = []
-    for video_id in {*video_ids, *entries}:
-        entry, items = entries.get(video_id), [(VIDEO, video_id)]
+    sets = [[(VIDEO, video_id)] for video_id in video_ids]
+    for video_id, entry in entries.items():
         if entry and entry.original:
-            items.append((VIDEO, inputs.video_id_of(entry.original)))
+            sets.append([(VIDEO, video_id), (VIDEO, inputs.video_id_of(entry.original))])
         if entry and entry.group is not None and not by_original_only:
-            items.append((KEY, unicodedata.normalize("NFC", entry.group)))
-        sets.append(items)
+            sets.append([(VIDEO, video_id), (KEY, unicodedata.normalize("NFC", entry.group))])
     first = connected(sets)  # a video, as every group has one and VIDEO comes before KEY
     return {video_id: first[VIDEO, video_id][1] for video_id in video_ids}

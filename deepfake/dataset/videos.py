@@ -66,8 +66,9 @@ def load_videos(videos_dir, frames_dir, data_dir, stage="reading", strict=False)
             except (TypeError, KeyError, ValueError):
                 video.reason = f"its {paths.FACES_RECORD} is damaged; run 01a_crop_faces_mtcnn.py --force"
         else:
-            failure = failed.get(os.path.abspath(folder))
-            video.reason = failure or "its faces were not looked for; run 01a_crop_faces_mtcnn.py"
+            video.reason = failed.get(
+                os.path.abspath(folder), "its faces were not looked for; run 01a_crop_faces_mtcnn.py"
+            )
     groups = splits.find_groups(entries, videos)
     for video_id, video in videos.items():
         entry, video.group = entries.get(video_id), groups[video_id]

@@ -83,8 +83,7 @@ def bootstrap_intervals(labels, scores, groups, names, seed):
     for weights in resampled_weights(groups, labels, seed):
         for name in names:
             values[name].append(metrics.METRICS[name](labels, scores, weights))
-    found = {name: np.percentile(np.concatenate(parts), (2.5, 97.5)) for name, parts in values.items()}
-    return {name: bounds.tolist() for name, bounds in found.items()}
+    return {name: np.percentile(np.concatenate(parts), (2.5, 97.5)).tolist() for name, parts in values.items()}
 
 
 def enough_groups(labels, groups):
@@ -132,6 +131,5 @@ def format_metric(name, entry):
 
 def say_headline(whose, metrics):
     """Print the metrics of HEADLINE that are there, a line each; `whose`: what the lines begin with, "04: videos"."""
-    for name in HEADLINE:
-        if name in metrics:
-            say(f"{whose}: {format_metric(name, metrics[name])}")
+    for name in filter(metrics.get, HEADLINE):
+        say(f"{whose}: {format_metric(name, metrics[name])}")

@@ -73,10 +73,7 @@ def average_precision(labels, scores, weights=None):
 def roc_curve(labels, scores, weights=None):
     """Return (false-positive rates, recalls) from calling nothing fake to calling everything fake."""
     fake, real = (np.cumsum(counts, axis=-1) for counts in ranked(labels, scores, weights))
-    rates = [np.zeros((*counts.shape[:-1], counts.shape[-1] + 1)) for counts in (real, fake)]
-    for rate, counts in zip(rates, (real, fake), strict=True):
-        rate[..., 1:] = counts / counts[..., -1:]
-    return rates
+    return [np.insert(counts / counts[..., -1:], 0, 0, axis=-1) for counts in (real, fake)]
 
 
 def at(rates, places):

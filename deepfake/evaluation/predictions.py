@@ -1,4 +1,4 @@
-"""Scores per face: computing them, and the JSON Lines file that hands them on."""
+"""Scores per face: the JSON Lines file that hands them on."""
 
 import json
 import os
@@ -36,8 +36,7 @@ def parse_line(text):
     if not isinstance(line, dict):
         raise ValueError("is no object")
     line = dict.fromkeys(FIELDS) | line
-    score = line["score"]
-    if score is not None and not (isinstance(score, (int, float)) and 0 <= score <= 1):
+    if (score := line["score"]) is not None and not (isinstance(score, (int, float)) and 0 <= score <= 1):
         raise ValueError("the score is not from 0 to 1")
     check_file_name(line["video_id"])
     if line["file"] is not None:
@@ -45,22 +44,19 @@ def parse_line(text):
     return line
 
 
-def read_predictions(path, video_ids=None):
-    """Return (prediction lines, of these videos only if some are given; how many lines are none). Raises InputError.
+def read_predictions(path):
+    """Return (prediction lines, how many lines are none). Raises InputError.
 
     Only a line feed ends a line: names may hold what Unicode also calls a line's end.
     """
     lines, broken = [], 0
     try:
         with open(path, "rb") as file:
-            for text in file:
+            for text in filter(bytes.strip, file):
                 try:
-                    line = parse_line(text) if text.strip() else None
+                    lines.append(parse_line(text))
                 except (ValueError, RecursionError):
                     broken += 1
-                    continue
-                if line and (video_ids is None or line["video_id"] in video_ids):
-                    lines.append(line)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     return lines, broken

@@ -43,6 +43,5 @@ def score_rows(scorer, rows, record, stage):
     `record`: of the model, with its input_size and, where it has one, its calibration.
     """
     measures, face_paths = np.zeros((len(rows), 2)), [row["path"] for row in rows]
-    calibration = read_parameters(record, "faces")
-    scores = score_faces(scorer, face_paths, record["input_size"], stage, calibration, measures)
+    scores = score_faces(scorer, face_paths, record["input_size"], stage, read_parameters(record, "faces"), measures)
     return predictions.measured(rows, measures), scores

@@ -13,7 +13,6 @@ from deepfake.evaluation.metrics import MEANINGS
 
 KINDS = dict.fromkeys(("score", "p_fake"), float)  # of the columns that are no text
 KINDS |= dict.fromkeys(("label", "faces", "people", "person", "frames"), "Int64")
-UP_TO_1 = ("score", "p_fake", "label")
 VERDICTS_COLUMNS = ("video_id", "filename", "label", "score", "p_fake", "verdict", "faces", "people", "reason")
 PEOPLE_COLUMNS = ("video_id", "filename", "person", "score", "p_fake", "verdict", "frames", "reason")
 
@@ -27,7 +26,7 @@ def read_table(path, columns, made_by="04_mapreduce_video_preds.py"):
         rows = files.read_csv(path, {column: KINDS.get(column, object) for column in columns})
         if not all(row[columns[0]] for row in rows):
             raise ValueError(f"a row has no {columns[0]}")
-        for column in set(UP_TO_1).intersection(columns):
+        for column in {"score", "label"}.intersection(columns):
             if beyond := [row[column] for row in rows if not 0 <= (row[column] or 0) <= 1]:
                 raise ValueError(f"{beyond[0]} is no {column}")
     except (OSError, ValueError, TypeError) as error:
@@ -47,10 +46,9 @@ def read_verdicts(folder):
 
 def read_people(folder):
     """Return {video_id: its rows of people_preds.csv}, {} where there is no such table; raises InputError."""
-    people = defaultdict(list)
-    if (folder / paths.PEOPLE_TABLE).is_file():
-        for row in read_table(folder / paths.PEOPLE_TABLE, PEOPLE_COLUMNS):
-            people[row["video_id"]].append(row)
+    people, path = defaultdict(list), folder / paths.PEOPLE_TABLE
+    for row in read_table(path, PEOPLE_COLUMNS) if path.is_file() else ():
+        people[row["video_id"]].append(row)
     return people
 
 
@@ -73,9 +71,8 @@ def text_report(rows, metrics, aggregate):
         f"aggregate: {aggregate}; {len(rows)} videos: {len(judged)} judged, {len(rows) - len(judged)} cannot be judged",
     ]
     if labelled:
-        lines.append(
-            f"video accuracy (scores rounded to 0 or 1 against the labels): {metrics['accuracy']['value']:.4f}"
-        )
+        accuracy = metrics["accuracy"]["value"]
+        lines.append(f"video accuracy (scores rounded to 0 or 1 against the labels): {accuracy:.4f}")
         lines += [intervals.format_metric(name, entry) for name, entry in metrics.items()]
         if len({row["label"] for row in labelled}) == 1:
             lines.append("only one class is present: balanced accuracy, ROC AUC and the like cannot be computed")
@@ -83,11 +80,8 @@ def text_report(rows, metrics, aggregate):
             lines += [f"{name.replace('_', ' ')}: {MEANINGS[name]}" for name in metrics if name in MEANINGS]
     else:
         lines.append("no judged video has a label: no accuracy, no confusion matrix")
-    lines += [
-        "",
-        f"average score over all judged videos: {np.mean([row['score'] for row in judged]):.4f}" if judged else "",
-        "",
-    ]
+    average = np.mean([row["score"] for row in judged]) if judged else None
+    lines += ["", f"average score over all judged videos: {average:.4f}" if judged else "", ""]
     names = [printable(row["filename"] or row["video_id"]) for row in rows]
     width = max(map(len, names), default=5)
     lines.append(f"{'video':{width}}  {'score':>6}  {'verdict':12}  {'label':6}  {'faces':>5}  {'people':>6}  note")
@@ -95,8 +89,6 @@ def text_report(rows, metrics, aggregate):
         label = "" if row["label"] is None else CLASS_NAMES[row["label"]].upper()
         score = "" if row["score"] is None else f"{row['score']:.4f}"
         note = note_of(row["people_rows"]) or row["reason"] or ""
-        lines.append(
-            f"{name:{width}}  {score:>6}  {row['verdict']:12}  {label:6}  "
-            f"{row['faces']:5}  {row['people']:6}  {printable(note)}".rstrip()
-        )
+        line = f"{name:{width}}  {score:>6}  {row['verdict']:12}  {label:6}  {row['faces']:5}  {row['people']:6}"
+        lines.append(f"{line}  {printable(note)}".rstrip())
     return "\n".join(lines) + "\n"
