@@ -40,12 +40,11 @@ SCHEMA = (
     "broken string"
 )
 IS_FACE = (
-    "broken is null and video_id is not null and (score is null or score between 0 and 1) "
-    "and (label is null or label in (0, 1)) and (person is null or person >= 0) and (frame is null or frame >= 0)"
+    "broken is null and video_id is not null and coalesce(score, 0) between 0 and 1 and coalesce(label, 0) in (0, 1)"
 )
 # Where no line is a prediction, this rule would leave out the stage that counts the broken ones.
 KEEPS_OBSERVATION = "org.apache.spark.sql.execution.adaptive.AQEPropagateEmptyRelation"
-MISSING_FACE_SCORE = 0.5  # Kaggle's form has no "cannot judge"
+MISSING_P_FAKE = 0.5  # Kaggle's form has no "cannot judge"
 
 
 def judge_videos(faces, aggregate):
@@ -70,6 +69,7 @@ def judge_videos(faces, aggregate):
         *(f.count(f.when(usable, f.col(name))).alias(f"{name}_known") for name in aggregation.MEASURES),
     )
     mean_of_person = f.col("total") / f.col("faces")
+    person = f.struct("person", f.col("faces").alias("frames"), mean_of_person.alias("score"), "reasons")
     often = f.min(f.when(f.col("faces") >= PERSON_MIN_FRAMES, mean_of_person))
     score = {
         "mean": f.sum("total") / f.sum("faces"),
@@ -80,9 +80,7 @@ def judge_videos(faces, aggregate):
         *(f.min(name).alias(name) for name in names),
         f.sum("faces").alias("faces"),
         f.size(f.array_distinct(f.flatten(f.collect_list("frames")))).alias("usable_frames"),
-        f.collect_list(
-            f.struct("person", f.col("faces").alias("frames"), mean_of_person.alias("score"), "reasons")
-        ).alias("people"),
+        f.collect_list(person).alias("people"),
         f.round(score, aggregation.SCORE_DECIMALS).alias("score"),
         *((f.sum(name) / f.sum(f"{name}_known")).alias(name) for name in aggregation.MEASURES),
     )
@@ -141,52 +139,38 @@ def write_results(rows, aggregate, output_dir, seed, made_from):
         (output_dir / paths.METRICS_RECORD).unlink(missing_ok=True)
     judged, left_out = ([row for row in rows if (row["score"] is None) == out] for out in (False, True))
     labelled = [row for row in judged if row["label"] is not None]
-    columns = ([row[name] for row in labelled] for name in ("label", "score", "group"))
-    metrics = intervals.describe(*columns, seed, rows_are_videos=True)
+    labels, scores, groups = ([row[name] for row in labelled] for name in ("label", "score", "group"))
+    metrics = intervals.describe(labels, scores, groups, seed, rows_are_videos=True)
     files.write_csv(output_dir / paths.VERDICTS_TABLE, verdicts.VERDICTS_COLUMNS, rows)
-    people = [
-        {"video_id": row["video_id"], "filename": row["filename"], **person}
-        for row in rows
-        for person in row["people_rows"]
-    ]
+    people = (person for row in rows for person in row["people_rows"])
     files.write_csv(output_dir / paths.PEOPLE_TABLE, verdicts.PEOPLE_COLUMNS, people)
-    kaggle = [
-        {
-            "filename": row["filename"] or row["video_id"],
-            "label": 1 - (MISSING_FACE_SCORE if row["score"] is None else row["score"]),
-        }
-        for row in rows
-    ]
+    p_fakes = (MISSING_P_FAKE if row["p_fake"] is None else row["p_fake"] for row in rows)
+    names = (row["filename"] or row["video_id"] for row in rows)
+    kaggle = ({"filename": name, "label": p_fake} for name, p_fake in zip(names, p_fakes, strict=True))
     files.write_csv(output_dir / paths.KAGGLE_TABLE, ("filename", "label"), kaggle)
     files.write_atomic(output_dir / paths.VERDICTS_TEXT, verdicts.text_report(rows, metrics, aggregate))
+    plot = output_dir / paths.VIDEOS_CONFUSION
     if labelled:
-        predicted = [int(row["score"] >= THRESHOLD) for row in labelled]
-        title = f"Videos, aggregate: {aggregate}"
-        plots.draw_confusion(
-            output_dir / paths.VIDEOS_CONFUSION, [row["label"] for row in labelled], predicted, title, "videos"
-        )
+        predicted = [int(score >= THRESHOLD) for score in scores]
+        plots.draw_confusion(plot, labels, predicted, f"Videos, aggregate: {aggregate}", "videos")
     else:
         with writing():  # one of an earlier run would be taken for this one's
-            (output_dir / paths.VIDEOS_CONFUSION).unlink(missing_ok=True)
-    files.write_json(
-        output_dir / paths.METRICS_RECORD,
-        {
-            "score": "P(real): 1 real, 0 fake; REAL when at least 0.5",
-            "aggregate": aggregate,
-            "videos": len(rows),
-            "judged": len(judged),
-            "cannot_judge": len(rows) - len(judged),
-            "labelled": len(labelled),
-            **count_classes(labelled),
-            "cannot_judge_reasons": dict(sorted(Counter(row["reason"] for row in left_out).items())),
-            "cannot_judge_labels": count_classes(left_out),
-            "made_from": made_from,
-            "metrics": metrics,
-            "definitions": MEANINGS,
-            "subgroups": intervals.subgroups(labelled, seed) if labelled else {},
-            "note": None if metrics else "no judged video has a label",
-        },
-    )
+            plot.unlink(missing_ok=True)
+    counts = {"videos": len(rows), "judged": len(judged), "cannot_judge": len(left_out), "labelled": len(labelled)}
+    record = {
+        "score": "P(real): 1 real, 0 fake; REAL when at least 0.5",
+        "aggregate": aggregate,
+        **counts,
+        **count_classes(labelled),
+        "cannot_judge_reasons": dict(sorted(Counter(row["reason"] for row in left_out).items())),
+        "cannot_judge_labels": count_classes(left_out),
+        "made_from": made_from,
+        "metrics": metrics,
+        "definitions": MEANINGS,
+        "subgroups": intervals.subgroups(labelled, seed) if labelled else {},
+        "note": None if metrics else "no judged video has a label",
+    }
+    files.write_json(output_dir / paths.METRICS_RECORD, record)
     return metrics
 
 
@@ -208,33 +192,17 @@ def video_calibration(record, aggregate):
     return calibration
 
 
-def aggregate_name(aggregate, calibration):
-    """Return how outputs name what was done to the scores of a video's faces."""
-    return aggregate if calibration == UNCHANGED else f"{aggregate}, calibrated"
-
-
 def build_parser():
     parser = cli.make_parser(__doc__)
     cli.add_path(parser, "predictions")
     cli.add_path(parser, "output_dir")
-    parser.add_argument(
-        "--aggregate",
-        choices=(*aggregation.AGGREGATES, "auto"),
-        default="mean",
-        help="how a video's faces become its score; auto: as best_model.json says (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--calibrated",
-        action="store_true",
-        help="give the mean as the probability that 03 has fitted; name --weights if the scores are not those of the checkpoint",
-    )
+    how = "how a video's faces become its score; auto: as best_model.json says (default: %(default)s)"
+    parser.add_argument("--aggregate", choices=(*aggregation.AGGREGATES, "auto"), default="mean", help=how)
+    what = "give the mean as the probability that 03 has fitted; name --weights if the scores are not the checkpoint's"
+    parser.add_argument("--calibrated", action="store_true", help=what)
     cli.add_weights(parser, "an .h5 file, whose .json --aggregate auto and --calibrated read")
-    parser.add_argument(
-        "--spark-master",
-        type=cli.spark_master,
-        metavar="URL",
-        help="such as spark://host:7077 (default: all local cores)",
-    )
+    where = "such as spark://host:7077 (default: all local cores)"
+    parser.add_argument("--spark-master", type=cli.spark_master, metavar="URL", help=where)
     parser.add_argument("--limit", type=cli.positive, metavar="N", help="judge the first N videos only")
     parser.add_argument("--force", action="store_true", help="judge again even if nothing has changed")
     cli.add_seed(parser)
@@ -246,11 +214,8 @@ def main(argv=None):
     args, started = build_parser().parse_args(argv), time.monotonic()
     predictions, output_dir = args.predictions or str(cli.locate(args, "predictions")), cli.locate(args, "output_dir")
     is_local = "://" not in predictions
-    if is_local and not Path(predictions).is_file():
-        cli.stop(
-            f"{predictions} does not exist: it would hold the scores of the faces. "
-            "Run 03_train_cnn.py or 03a_load_model.py first."
-        )
+    if is_local:
+        cli.require(Path(predictions), "it would hold the scores of the faces", "03_train_cnn.py or 03a_load_model.py")
     record = model_record.record_path(cli.weights_of(args, needed=False))
     aggregate = aggregation.rule_of(args.aggregate, files.read_object(record), record)
     calibration = video_calibration(record, aggregate) if args.calibrated else UNCHANGED
@@ -274,12 +239,12 @@ def main(argv=None):
         say(f"{STAGE}: failed: {predictions}: {broken} lines are not predictions, such as {example[:60]!r}")
     if not rows:
         cli.stop(f"{predictions} holds no predictions")
+    name = aggregate if calibration == UNCHANGED else f"{aggregate}, calibrated"
     made_from = None if broken or not is_local else made_from  # a rerun says again what is broken
-    metrics = write_results(rows, aggregate_name(aggregate, calibration), output_dir, args.seed, made_from)
+    metrics = write_results(rows, name, output_dir, args.seed, made_from)
     intervals.say_headline(f"{STAGE}: videos", metrics)
-    verdicts = [row["verdict"] for row in rows]
-    counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in ("FAKE", "REAL", CANNOT_JUDGE))
-    name, duration_s = aggregate_name(aggregate, calibration), time.monotonic() - started
+    counted, duration_s = Counter(row["verdict"] for row in rows), time.monotonic() - started
+    counts = ", ".join(f"{counted[verdict]} {verdict}" for verdict in ("FAKE", "REAL", CANNOT_JUDGE))
     say(f"{STAGE}: {len(rows)} videos: {counts}; aggregate {name}; {broken} lines failed, {duration_s:.0f} s")
     return 1 if broken else 0
 

@@ -62,6 +62,24 @@ def write_csv(path, columns, rows):
         writer.writerows(rows)
 
 
+def read_csv(path, kinds):
+    """Return the rows of a CSV table as dicts, None for an empty field. `kinds`: {column: pandas type}, object for text.
+
+    Other columns are text too. Raises OSError, and ValueError if a column of `kinds` is not there or not as it says.
+    """
+    import pandas as pd
+
+    table = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""], index_col=False, encoding="utf-8-sig")
+    if missing := [column for column in kinds if column not in table]:
+        raise ValueError(f"it has no column {missing[0]}")
+    return as_rows(table.astype(kinds))
+
+
+def as_rows(table):
+    """Return the rows of a pandas DataFrame as dicts of plain Python values, None for what is missing."""
+    return table.astype(object).where(table.notna(), None).to_dict("records")
+
+
 def read_json(path):
     """Return the parsed JSON of `path`, or None where there is none or it is broken."""
     try:

@@ -85,11 +85,6 @@ def make_metadata(filenames, read):
     }
 
 
-def is_ours(path):
-    """Tell whether a metadata.json is as this script wrote it."""
-    return (files.read_json(path.with_name(RECORD)) or {}).get("digest") == files.digest(path)
-
-
 def build_parser():
     parser = cli.make_parser(__doc__)
     parser.add_argument("directory", metavar="DIR", help="the folder that holds those of the layout")
@@ -110,13 +105,11 @@ def main(argv=None):
     items = make_metadata(filenames, read)
     if not items:
         cli.stop(f"{directory} holds no video in the layout {args.layout}: expected are {expected}")
-    try:
-        if path.exists() and not args.force and not is_ours(path):
-            cli.stop(f"{path} exists and is not as this script wrote it; --force replaces it")
-        files.write_json(path, items)
-        files.write_json(path.with_name(RECORD), {"layout": args.layout, "digest": files.digest(path)})
-    except OSError as error:
-        cli.stop(str(error))
+    record = files.read_object(path.with_name(RECORD))
+    if path.exists() and not args.force and record.get("digest") != files.digest(path):
+        cli.stop(f"{path} exists and is not as this script wrote it; --force replaces it")
+    files.write_json(path, items)
+    files.write_json(path.with_name(RECORD), {"layout": args.layout, "digest": files.digest(path)})
     labels = [item["label"] for item in items.values()]
     groups = len({item.get("group", name) for name, item in items.items()})
     others = sorted(set(filenames) - set(items))

@@ -25,7 +25,7 @@ class Entry:
     group: str | None = None
     altered_person: int | None = None
     metadata: Path | None = None  # the file that says so
-    drawn: bool = False  # by a program, so no film of people
+    drawn: bool = False  # a synthetic clip, so no film of people
 
 
 def leaves_directory(name):
@@ -55,18 +55,11 @@ def parse_entry(metadata, folder, name, fields):
         raise ValueError(f"has the original {original!r}, which is not a name inside the videos directory; refused")
     if person is not None and (isinstance(person, bool) or not isinstance(person, int) or person < 0):
         raise ValueError(f"has the altered_person {person!r}; it must be a number counted from the left, from 0")
-    drawn = fields.get("drawn", False)
-    if not isinstance(drawn, bool):
+    if not isinstance(drawn := fields.get("drawn", False), bool):
         raise ValueError(f"says drawn: {drawn!r}; it must be true or false")
-    return Entry(
-        filename=PurePosixPath(folder, name).as_posix(),
-        label=label,
-        original=PurePosixPath(folder, original).as_posix() if original else None,
-        group=None if group is None else str(group),
-        altered_person=person,
-        drawn=drawn,
-        metadata=metadata,
-    )
+    filename = PurePosixPath(folder, name).as_posix()
+    original = PurePosixPath(folder, original).as_posix() if original else None
+    return Entry(filename, label, original, None if group is None else str(group), person, metadata, drawn)
 
 
 def mark_repeated(pairs):
@@ -85,9 +78,7 @@ def read_metadata(videos_dir, strict=False):
     root = videos_dir.parent if videos_dir.is_file() else videos_dir
     files = [root / paths.METADATA] if videos_dir.is_file() else inputs.walk_inputs(videos_dir, set(), set())
     entries, problems, refused = {}, [], set()
-    for path in files:
-        if path.name != paths.METADATA or not path.is_file():
-            continue
+    for path in (path for path in files if path.name == paths.METADATA and path.is_file()):
         try:
             items = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=mark_repeated)
             if not isinstance(items, dict):
@@ -102,9 +93,7 @@ def read_metadata(videos_dir, strict=False):
                 entry = parse_entry(path, path.parent.relative_to(root), name, fields)
             except ValueError as error:
                 problems.append((path, f'"{name}" {error}'))
-                refused.add(
-                    inputs.video_id_of(os.path.relpath(os.path.join(path.parent, name), root))
-                )  # also of "x/../y.mp4"
+                refused.add(inputs.video_id_of(os.path.relpath(path.parent / name, root)))  # also of "x/../y.mp4"
                 continue
             other = entries.setdefault(inputs.video_id_of(entry.filename), entry)
             if other is not entry:

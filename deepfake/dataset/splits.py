@@ -51,7 +51,7 @@ def assign_splits(videos, real_only, cuts_percent=CUTS_PERCENT):
     """
     faces = Counter()
     for video in videos:
-        faces[video.group, video.label] += sum(not is_bystander(face, video.entry) for face in video.faces)
+        faces[video.group, video.label] += len(without_bystanders(video))
     groups = {video.group for video in videos}
     totals = [sum(faces[group, label] for group in groups) for label in (FAKE, REAL)]
     rarer = FAKE if totals[FAKE] <= totals[REAL] and not real_only else REAL
@@ -59,18 +59,27 @@ def assign_splits(videos, real_only, cuts_percent=CUTS_PERCENT):
     parts = set(SPLITS[: len(cuts_percent) + 1])
     if real_only or all({splits[group] for group in groups if faces[group, label]} == parts for label in (FAKE, REAL)):
         return splits
-    kinds = defaultdict(dict)
+    alike = defaultdict(dict)
     for group in groups:
         counts = [faces[group, label] for label in (FAKE, REAL)]
-        kinds[tuple(map(bool, counts))][group] = counts[rarer] or sum(counts)
-    for sizes in kinds.values():
+        alike[tuple(map(bool, counts))][group] = counts[rarer] or sum(counts)
+    for sizes in alike.values():
         splits |= split_groups(sizes, cuts_percent)
     return splits
 
 
-def is_bystander(face, entry):
-    """Tell whether a face of a fake video is another person than the one that metadata.json says was altered."""
-    return entry.label == FAKE and entry.altered_person is not None and face.person != entry.altered_person
+def without_bystanders(video):
+    """Return the faces of a Video, but in a fake whose altered person metadata.json names, of that person only."""
+    altered = video.entry.altered_person if video.label == FAKE else None
+    return [face for face in video.faces if altered in (None, face.person)]
+
+
+def leave_out_bystanders(videos, split_of):
+    """Take the bystanders out of the labelled videos of training and validation; in test they stay, as in a video to judge."""
+    for video in videos:
+        if split_of[video.group] != "test":
+            found, video.faces = video.faces, without_bystanders(video)
+            video.reason = "the altered person was not found" if found and not video.faces else video.reason
 
 
 def read_test_list(path, videos_dir):
@@ -104,76 +113,53 @@ def check_list(listed, videos):
     return sorted(set(listed) - set(labels))
 
 
-def apply_test_list(videos, listed):
-    """Return (videos to use, those left out, groups that the list divides), for labelled videos of `deepfake.dataset.metadata`.
+def split_by_list(videos, listed, real_only):
+    """Return (videos to use, {group: split}, notes in words on what the list means) of labelled Videos: test is what is listed.
 
     A fake, its original and its siblings are never in two sets: where some of them are listed, the others are left out. A group
     that only the metadata key `group` ties together (people, say) may be divided by the list. What is left of it cannot be kept
     away from the test part any more, so its originals with their fakes become groups of their own.
     """
-    families = find_groups({video.video_id: video.entry for video in videos}, [v.video_id for v in videos], True)
-    taken = {families[video.video_id] for video in videos if video.video_id in listed}
+    families, notes = find_groups({v.video_id: v.entry for v in videos}, [v.video_id for v in videos], True), []
+    taken = {families[video_id] for video_id in listed if video_id in families}
     used = [video for video in videos if video.video_id in listed or families[video.video_id] not in taken]
-    left_out = [video for video in videos if video.video_id not in listed and families[video.video_id] in taken]
-    in_test, elsewhere = (
-        {v.group for v in used if (v.video_id in listed) == listed_ones} for listed_ones in (True, False)
-    )
-    divided = in_test & elsewhere
+    in_test, others = ([v for v in used if (v.video_id in listed) == is_listed] for is_listed in (True, False))
+    divided = {video.group for video in in_test} & {video.group for video in others}
     for video in used:
         if video.group in divided:
             video.group = families[video.video_id]
-    return used, left_out, sorted(divided)
-
-
-def split_by_list(videos, listed, real_only):
-    """Return (videos to use, {group: split}, notes in words on what the list means): test is what is listed."""
-    videos, left_out, divided = apply_test_list(videos, listed)
-    splits = assign_splits([video for video in videos if video.video_id not in listed], real_only, CUTS_BEFORE_TEST)
-    splits |= {video.group: "test" for video in videos if video.video_id in listed}
-    notes = []
-    if left_out:
+    splits = assign_splits(others, real_only, CUTS_BEFORE_TEST) | {video.group: "test" for video in in_test}
+    if left_out := len(videos) - len(used):
         notes.append(
-            f"{len(left_out)} videos share an original with a listed one and are left out of training and validation"
+            f"{left_out} videos share an original with a listed one and are left out of training and validation"
         )
     if divided:
         notes.append(
-            f"the test list divides {len(divided)} groups, the first is {divided[0]}: people of the test part are in training "
+            f"the test list divides {len(divided)} groups, the first is {min(divided)}: people of the test part are in training "
             "too, and results on it say less about people never seen"
         )
-    return videos, splits, notes
+    return used, splits, notes
 
 
 def connected(sets):
     """Return {item: first item, sorted, of its group} for sets of items: two sets that share an item are one group."""
-    parent = {}
+    import networkx
 
-    def root_of(item):
-        parent.setdefault(item, item)
-        while parent[item] != item:
-            parent[item] = parent[parent[item]]
-            item = parent[item]
-        return item
-
-    for items in sets:
-        roots = sorted({root_of(item) for item in items})
-        parent.update(dict.fromkeys(roots, roots[0]) if roots else {})
-    return {item: root_of(item) for item in parent}
+    graph = networkx.Graph((items[0], item) for items in map(list, sets) for item in items)
+    return {item: first for group in networkx.connected_components(graph) for first in [min(group)] for item in group}
 
 
 def find_groups(entries, video_ids, by_original_only=False):
     """Return {video_id: group}: connected through `original` (present or not) and the metadata key `group`.
 
-    `entries`: {video_id: Entry or None} of `deepfake.dataset.metadata`. A group is named after the alphabetically first video in
-    it.
+    `entries`: {video_id: metadata.Entry or None}. A group is named after the alphabetically first video in it.
     `by_original_only`: the key `group` ties nothing.
     """
-    sets = []
-    for video_id in {*video_ids, *entries}:
-        entry, items = entries.get(video_id), [(VIDEO, video_id)]
+    sets = [[(VIDEO, video_id)] for video_id in video_ids]
+    for video_id, entry in entries.items():
         if entry and entry.original:
-            items.append((VIDEO, inputs.video_id_of(entry.original)))
+            sets.append([(VIDEO, video_id), (VIDEO, inputs.video_id_of(entry.original))])
         if entry and entry.group is not None and not by_original_only:
-            items.append((KEY, unicodedata.normalize("NFC", entry.group)))
-        sets.append(items)
+            sets.append([(VIDEO, video_id), (KEY, unicodedata.normalize("NFC", entry.group))])
     first = connected(sets)  # a video, as every group has one and VIDEO comes before KEY
     return {video_id: first[VIDEO, video_id][1] for video_id in video_ids}

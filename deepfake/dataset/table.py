@@ -1,110 +1,92 @@
-"""The balanced and split faces: their rows as 02 writes them and as the other scripts read them."""
+"""The balanced and split faces: the table as 02 makes it, and its rows as the other scripts read them."""
 
-import csv
-from collections import Counter, defaultdict
+import json
+from collections import defaultdict
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from common import cli, files, paths
-from common.constants import FAKE, REAL, SPLITS
+from common import files, paths
+from common.constants import CLASS_NAMES, FAKE, REAL, SPLITS
 from common.errors import InputError
-from deepfake.dataset import videos
 from deepfake.preprocessing import crops
 
-COLUMNS = (
-    "file",
-    "video_id",
-    "filename",
-    "group",
-    "person",
-    "frame",
-    "frame_s",
-    "face_px",
-    "landmarks",
-    "confidence",
-    "label",
-    "split",
-    "digest",
-    "frame_px",
-    "video_frames",
-)
+OF_VIDEO = ("video_id", "filename", "group", "label", "frame_px", "video_frames")
+COLUMNS = ("file", "video_id", "filename", "group", "person", "frame", "frame_s", "face_px", "landmarks", "confidence")
+COLUMNS += ("label", "split", "digest", "frame_px", "video_frames")
 NOT_TRAINED_ON = ("frame_px", "video_frames")  # facts of the video, which the digest of the data leaves out
+KINDS = (
+    dict.fromkeys(COLUMNS, object)
+    | dict.fromkeys(("label", "frame", "person"), int)
+    | dict.fromkeys(NOT_TRAINED_ON, "Int64")
+)
+KINDS |= dict.fromkeys(("frame_s", "face_px", "confidence"), float)
 REDO_DATASET = "run 02_prepare_dataset.py --force"
 
 
-class Row(NamedTuple):
-    """One face of the dataset. `video_frames`: of the video that were looked at, fewer where balancing took some away."""
+def face_table(videos, split_of=None):
+    """Return a DataFrame of COLUMNS, a row for each face of the Videos; `file` is its name without a folder.
 
-    video: videos.Video
-    face: crops.Face
-    split: str
-    video_frames: int | None
-
-
-def csv_values(row):
-    """Return {column: value} of a Row for split.csv, but for `file`: 02 puts its folder below the split folder before it."""
-    video = row.video
-    return {
-        **row.face._asdict(),
-        "video_id": video.video_id,
-        "filename": video.filename,
-        "group": video.group,
-        "label": video.label,
-        "split": row.split,
-        "frame_px": video.frame_px,
-        "video_frames": row.video_frames,
-    }
-
-
-def balance(rows):
-    """Return the Rows of one split with equally many of each label: the last, alphabetically, of the larger class are left out.
-
-    So few videos of that class remain but each keeps its frames; at most one stays partial, its `video_frames` lowered too.
+    `split_of`: {group: split}; without it there is no column `split`. `video_frames`: frames of the video that were looked at.
     """
-    counts = Counter(row.video.label for row in rows)
-    room = dict.fromkeys(counts, min(counts[FAKE], counts[REAL]))
-    kept, partial = [], {}
-    for row in sorted(rows, key=lambda row: (row.video.video_id, row.face.frame, row.face.person)):
-        if room[row.video.label] > 0:
-            room[row.video.label] -= 1
-            kept.append(row)
-        else:
-            partial[row.video.video_id] = set()
-    for row in kept:
-        if row.video.video_id in partial:
-            partial[row.video.video_id].add(row.face.frame)
-    return [
-        row._replace(video_frames=len(partial[row.video.video_id])) if row.video.video_id in partial else row
-        for row in kept
-    ]
+    import pandas as pd
+
+    faces = pd.DataFrame([face for video in videos for face in video.faces], columns=crops.Face._fields)
+    for name in OF_VIDEO:
+        faces[name] = np.array([getattr(video, name) for video in videos for _ in video.faces], object)  # may hold None
+    if split_of:
+        faces["split"] = pd.Categorical(faces["group"].map(split_of), SPLITS)
+    return faces
+
+
+def balance(faces):
+    """Return the faces, each split with equally many of each label: the last, alphabetically, of the larger class are left out.
+
+    So few videos of that class remain but each keeps its frames; at most one a split stays partial, its `video_frames` lowered.
+    """
+    faces = faces.sort_values(["split", "video_id", "frame", "person"])
+    of_class = faces.groupby(["split", "label"], observed=True)
+    room = of_class.size().groupby("split", observed=True).min()
+    kept = of_class.cumcount() < faces["split"].astype(str).map(room)
+    partial = faces["video_id"].isin(faces["video_id"][~kept])
+    faces = faces[kept]
+    frames = faces.groupby("video_id")["frame"].transform("nunique")
+    return faces.assign(video_frames=faces["video_frames"].mask(partial[kept], frames))
+
+
+def digest_of(faces):
+    """Return the digest of what a network is trained on."""
+    trained_on = [column for column in COLUMNS if column not in NOT_TRAINED_ON]
+    return files.digest_of_list(map(json.dumps, faces[trained_on].itertuples(index=False, name=None)))
+
+
+def write_table(faces, path):
+    """Write split.csv, in which `file` has the folders of its split and class before it."""
+    folders = faces["split"].astype(str) + "/" + faces["label"].map(dict(enumerate(CLASS_NAMES))) + "/"
+    faces = faces.assign(file=folders + faces["file"])
+    faces.to_csv(path, columns=list(COLUMNS), index=False, lineterminator="\n", errors=files.SURROGATES)
 
 
 def read_split(split_dir):
-    """Return {split: rows of split.csv} with label as a number and `path` added."""
-    with open(split_dir / paths.SPLIT_TABLE, encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    """Return {split: rows of split.csv as dicts}, with `path` added and `file` without its folder."""
     parts = {split: [] for split in SPLITS}
-    for row in rows:
-        row |= {"label": int(row["label"]), "path": split_dir / row["file"], "file": Path(row["file"]).name}
-        row |= {name: float(row[name]) for name in ("frame_s", "face_px", "confidence")}
-        row |= {name: int(row[name]) for name in ("frame", "person")}
-        row |= {name: int(row[name]) if row.get(name) else None for name in ("frame_px", "video_frames")}
-        parts[row["split"]].append(row)
+    for row in files.read_csv(split_dir / paths.SPLIT_TABLE, KINDS):
+        parts[row["split"]].append(row | {"path": split_dir / row["file"], "file": Path(row["file"]).name})
     return parts
 
 
 def read_dataset(split_dir):
-    """Return (record of 02, {split: rows}); stops if 02 has not run, raises InputError if what it left is broken."""
-    cli.require(split_dir / paths.SPLIT_TABLE, "it would list the faces", "02_prepare_dataset.py")
+    """Return (record of 02, {split: rows}). Raises InputError if 02 has not run or what it left is broken."""
+    path = split_dir / paths.SPLIT_TABLE
+    if not path.exists():
+        raise InputError(f"{path} does not exist: it would list the faces. Run 02_prepare_dataset.py first.")
     dataset = files.read_json(split_dir / paths.SPLIT_RECORD)
     if not isinstance(dataset, dict):
         raise InputError(f"{split_dir / paths.SPLIT_RECORD} is missing or broken; {REDO_DATASET}")
     try:
         return dataset, read_split(split_dir)
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        raise InputError(f"{split_dir / paths.SPLIT_TABLE} is broken ({error!r}); {REDO_DATASET}") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is broken ({error!r}); {REDO_DATASET}") from error
 
 
 def read_test_faces(split_dir, limit):
@@ -116,11 +98,18 @@ def read_test_faces(split_dir, limit):
     return rows, faceless, dataset["faces"]
 
 
+def faces_of_videos(videos, face_kind):
+    """Return (rows with `path`, rows of videos without a face) of Videos, labelled or not."""
+    folders = {video.video_id: video.folder / face_kind for video in videos}
+    rows = [row | {"path": folders[row["video_id"]] / row["file"]} for row in files.as_rows(face_table(videos))]
+    faceless = [video for video in videos if not video.faces]
+    return rows, [{name: getattr(video, name) for name in (*OF_VIDEO, "reason")} for video in faceless]
+
+
 def first_videos(rows, limit):
     """Return the rows of the first `limit` videos of each class, in the order of `rows`."""
-    kept = set()
-    for label in (REAL, FAKE):
-        kept.update(sorted({row["video_id"] for row in rows if row["label"] == label})[:limit])
+    of_class = ({row["video_id"] for row in rows if row["label"] == label} for label in (REAL, FAKE))
+    kept = {video_id for found in of_class for video_id in sorted(found)[:limit]}
     return [row for row in rows if row["video_id"] in kept]
 
 
@@ -132,9 +121,8 @@ def evenly_spread(values, count):
 
 def fewer_frames(rows, count):
     """Return the rows of at most `count` frames of each video, evenly spread from its first to its last."""
-    frames, kept = defaultdict(set), {}
+    frames = defaultdict(set)
     for row in rows:
         frames[row["video_id"]].add(row["frame"])
-    for video_id, found in frames.items():
-        kept[video_id] = set(evenly_spread(sorted(found), count))
+    kept = {video_id: set(evenly_spread(sorted(found), count)) for video_id, found in frames.items()}
     return [row for row in rows if row["frame"] in kept[row["video_id"]]]

@@ -1,7 +1,7 @@
 """How the scores of a video's faces become one: the three rules in NumPy, for the choice that 03 makes on validation videos, and
 what 04 makes of a row of Spark.
 
-04 has the same rules in Spark, for any number of videos; tests/test_aggregation.py compares the two.
+04 has the same rules in Spark, for any number of videos; tests/evaluation/test_aggregation.py compares the two.
 """
 
 from collections import Counter, defaultdict
@@ -14,8 +14,6 @@ from deepfake.evaluation import intervals, metrics
 from deepfake.evaluation.calibration import UNCHANGED, calibrate
 from deepfake.preprocessing import quality
 
-# As many as make somebody more than a passer-by. A video of fewer frames needs all of them, a photo its one.
-MIN_USABLE_FRAMES = PERSON_MIN_FRAMES
 AGGREGATES = ("mean", "lowest-person", "confident")
 SCORE_DECIMALS = 12  # sums in any order; rounding keeps a tie at 0.5 a tie
 CERTAIN_ENOUGH = 1e-9  # added to |score - 0.5| so that faces at exactly 0.5 still have an average
@@ -35,14 +33,14 @@ def rule_of(aggregate, record, record_path):
 
 
 def commonest(reasons):
-    """Return the commonest of {reason: count}, the first in the alphabet of several, or None."""
-    counted = [(-count, reason) for reason, count in reasons.items() if count > 0]
-    return min(counted)[1] if counted else None
+    """Return the commonest of some texts, the first in the alphabet of several, or None."""
+    counts = Counter(reasons)
+    return min(counts, key=lambda reason: (-counts[reason], reason), default=None)
 
 
 def needed_frames(video_frames):
-    """Return in how many frames a video needs a usable face: 3, or all of a shorter one; 1 where its frames are not known."""
-    return min(MIN_USABLE_FRAMES, video_frames or 1)
+    """Return in how many frames a video needs a usable face: as many as a person, or all of a shorter video; 1 if not known."""
+    return min(PERSON_MIN_FRAMES, video_frames or 1)
 
 
 def why_not_judged(reasons, usable_frames, video_frames):
@@ -50,31 +48,30 @@ def why_not_judged(reasons, usable_frames, video_frames):
 
     `reasons`: of its unusable faces, or of the video where it has no face. Its other frames have none that could be used.
     """
-    missing = max(0, (video_frames or 0) - usable_frames - len(reasons)) if usable_frames else 0
-    fallback = quality.TOO_FEW_FRAMES if usable_frames else quality.NO_USABLE_FACE
-    return commonest(Counter(reasons) + Counter({quality.TOO_FEW_FRAMES: missing})) or fallback
+    if not usable_frames:
+        return commonest(reasons) or quality.NO_USABLE_FACE
+    missing = (video_frames or 0) - usable_frames - len(reasons)
+    return commonest([*reasons, *[quality.TOO_FEW_FRAMES] * missing]) or quality.TOO_FEW_FRAMES
 
 
 def verdict_columns(score, calibration):
     """Return {"score", "p_fake", "verdict"} of a score from Spark, or None."""
     if score is not None:
-        changed = score if calibration == UNCHANGED else float(calibrate(score, calibration))
-        score = round(float(changed), SCORE_DECIMALS)
+        score = round(float(score if calibration == UNCHANGED else calibrate(score, calibration)), SCORE_DECIMALS)
     return {"score": score, "p_fake": None if score is None else 1 - score, "verdict": verdict_of(score)}
 
 
 def people_rows(people, is_judged, calibration):
-    """Return the rows of people_preds.csv of one video, without video_id and filename. `people`: as from `judge_videos`.
+    """Return the rows of people_preds.csv of one video, without its names. `people`: as from 04's `judge_videos`.
 
     Nobody is judged in a video that is not; else those seen in at least 3 frames, or everybody if nobody is.
     """
     people = sorted((person for person in people if person["person"] is not None), key=lambda p: p["person"])
-    most = max((person["frames"] for person in people), default=0)
-    needed = PERSON_MIN_FRAMES if most >= PERSON_MIN_FRAMES else 1
+    needed = PERSON_MIN_FRAMES if any(person["frames"] >= PERSON_MIN_FRAMES for person in people) else 1
     rows = []
     for person in people:
         counts = is_judged and person["frames"] >= needed
-        reason = None if counts else commonest(Counter(person["reasons"])) or quality.TOO_FEW_FRAMES
+        reason = None if counts else commonest(person["reasons"]) or quality.TOO_FEW_FRAMES
         score = verdict_columns(person["score"] if counts else None, calibration)
         rows.append({"person": person["person"], **score, "frames": person["frames"], "reason": reason})
     return rows
@@ -82,20 +79,16 @@ def people_rows(people, is_judged, calibration):
 
 def as_row(judged, calibration=UNCHANGED):
     """Return a Spark row as a line of video_preds.csv, with `group`, the people's rows and MEASURES added."""
-    people, usable, frames = (judged[name] for name in ("people", "usable_frames", "video_frames"))
-    is_judged = usable >= needed_frames(frames)
+    row = judged.asDict()
+    people, usable, frames = (row.pop(name) for name in ("people", "usable_frames", "video_frames"))
+    is_judged, names = usable >= needed_frames(frames), {name: row[name] for name in ("video_id", "filename")}
     reasons = [reason for person in people for reason in person["reasons"]]
-    return {
-        "video_id": judged["video_id"],
-        "filename": judged["filename"],
-        "group": judged["group"] or judged["video_id"],
-        "label": judged["label"],
-        **verdict_columns(judged["score"] if is_judged else None, calibration),
-        "faces": judged["faces"],
+    return row | {
+        "group": row["group"] or row["video_id"],
+        **verdict_columns(row["score"] if is_judged else None, calibration),
         "people": sum(person["frames"] > 0 for person in people),
         "reason": None if is_judged else why_not_judged(reasons, usable, frames),
-        "people_rows": people_rows(people, is_judged, calibration),
-        **{name: judged[name] for name in MEASURES},
+        "people_rows": [names | person for person in people_rows(people, is_judged, calibration)],
     }
 
 
@@ -122,9 +115,9 @@ def video_score(lines, aggregate):
 def choose_aggregate(lines, seed):
     """Return (one of AGGREGATES, {"criterion", "roc_auc", "log_loss", "gain", "note"}) for prediction lines of validation.
 
-    `gain`: {rule: [low, high]}, the 95 % interval over groups of how much higher its ROC AUC is than the mean's. With few groups,
-    or without a gain beyond noise, it is the mean. Where metadata names the altered person of a fake, validation holds only
-    that person's faces, so that the rules differ less here than on whole videos.
+    `gain`: {rule: [low, high]}, the 95 % interval (cluster bootstrap) of how much higher its ROC AUC is than the mean's. With
+    few groups, or without a gain beyond noise, it is the mean. Where metadata names the altered person of a fake, validation
+    holds only that person's faces, so that the rules differ less here than on whole videos.
     """
     videos = defaultdict(list)
     for line in lines:
@@ -150,6 +143,4 @@ def choose_aggregate(lines, seed):
 
 def verdict_of(score):
     """Return "REAL" when the score P(real) is at least 0.5, "FAKE" below, "CANNOT JUDGE" for None."""
-    if score is None:
-        return CANNOT_JUDGE
-    return CLASS_NAMES[REAL if score >= THRESHOLD else FAKE].upper()
+    return CANNOT_JUDGE if score is None else CLASS_NAMES[REAL if score >= THRESHOLD else FAKE].upper()

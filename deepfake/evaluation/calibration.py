@@ -1,4 +1,4 @@
-"""From a network's score to a probability: sigmoid(a * logit(score) + b), fitted on validation faces (Platt, 1999).
+"""From a score to a probability: sigmoid(a * logit(score) + b), fitted on validation faces (Platt, 1999).
 
 A calibration is what a model's record says under "calibration": a and b for faces, and for the means of calibrated faces of a
 video. Probabilities hold where there are as many fakes as reals.
@@ -12,7 +12,7 @@ from common.constants import FAKE, REAL
 from common.errors import InputError
 from deepfake.evaluation import metrics
 
-MIN_GROUPS = 30  # fewer say too little about the tails of the scores
+GROUPS_TO_CALIBRATE = 30  # fewer say too little about the tails of the scores
 KINDS = ("faces", "videos")
 UNCHANGED = {"a": 1.0, "b": 0.0}
 MEASURED_ON = "the same validation faces, so that after is a little too good"
@@ -76,12 +76,6 @@ def video_means(labels, scores, video_ids):
     return np.asarray(labels)[first], np.bincount(members, scores) / np.bincount(members)
 
 
-def before_and_after(metric, labels, before, after):
-    """Return a metric of the scores before and after, with as much weight on the fakes as on the reals."""
-    weights = balancing_weights(labels)
-    return {"before": metric(labels, before, weights), "after": metric(labels, after, weights)}
-
-
 def check_calibration(record):
     """Raise InputError if a model's record holds a calibration that cannot be used."""
     for kind in KINDS:
@@ -91,11 +85,11 @@ def check_calibration(record):
 def make_calibration(labels, scores, video_ids, groups, starting):
     """Return the calibration of a model from its validation faces, or, with too few groups, that of its starting weights.
 
-    `scores` are the network's own; `starting` is the record of the starting weights (or {}). Log loss and expected calibration
+    `scores` are the scorer's own; `starting` is the record of the starting weights (or {}). Log loss and expected calibration
     error, before and after, are of the same faces, both classes counting the same.
     """
     labels, groups = np.asarray(labels), len(set(groups))
-    fitted = groups >= MIN_GROUPS
+    fitted = groups >= GROUPS_TO_CALIBRATE
     result, notes = {}, []
     for kind in KINDS:
         if kind == "videos":
@@ -104,18 +98,18 @@ def make_calibration(labels, scores, video_ids, groups, starting):
         if parameters["a"] <= 0:  # no better than chance: there is nothing to calibrate
             parameters = UNCHANGED
             notes.append(f"{kind}: scores no better than chance, left as they are")
-        before, after = (np.asarray(values, np.float64) for values in (scores, calibrate(scores, parameters)))
-        result[kind] = {
-            **parameters,
-            "log_loss": before_and_after(metrics.log_loss, labels, before, after),
-            "expected_calibration_error": before_and_after(metrics.expected_calibration_error, labels, before, after),
+        measured = {"before": np.asarray(scores, np.float64), "after": calibrate(scores, parameters)}
+        weights = balancing_weights(labels)
+        result[kind] = parameters | {
+            name: {when: metrics.METRICS[name](labels, values, weights) for when, values in measured.items()}
+            for name in ("log_loss", "expected_calibration_error")
         }
     unchanged = all(result[kind]["a"] == 1 and result[kind]["b"] == 0 for kind in KINDS)
     if fitted:
         source = f"{groups} validation groups"
     else:
         kept = "scores are left as they are" if unchanged else "that of the starting weights stays"
-        source = f"not fitted: {groups} validation groups, {MIN_GROUPS} are needed; {kept}"
+        source = f"not fitted: {groups} validation groups, {GROUPS_TO_CALIBRATE} are needed; {kept}"
     holds_for = HOLDS_FOR if fitted and not unchanged else None
     return {**result, "fitted_on": source, "holds_for": holds_for, "measured_on": MEASURED_ON, "notes": notes}
 

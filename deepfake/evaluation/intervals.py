@@ -1,4 +1,4 @@
-"""95 % intervals of the metrics: a bootstrap over whole groups, and the exact binomial interval."""
+"""95 % intervals of the metrics: a cluster bootstrap, which resamples whole groups, and the exact binomial interval."""
 
 import numpy as np
 
@@ -37,28 +37,26 @@ def subgroups(rows, seed):
 
     Bins without a video are left out, and so are videos of which the column is not known. Metrics: `describe`.
     """
+    import pandas as pd
+
     result = {}
     for subgroup, (column, bounds, names) in BINS.items():
-        known = [row for row in rows if row[column] is not None]
-        places = np.searchsorted(bounds, [row[column] for row in known], side="right")
+        table = pd.DataFrame(rows, columns=["label", "score", "group", column])
+        bins = pd.cut(table[column].astype(float), [-np.inf, *bounds, np.inf], right=False, labels=names)
         result[subgroup] = []
-        for place, name in enumerate(names):
-            part = [row for row, found in zip(known, places, strict=True) if found == place]
-            if part:
-                labels, scores, groups = ([row[key] for row in part] for key in ("label", "score", "group"))
-                counts = {"videos": len(part), "real": labels.count(REAL), "fake": labels.count(FAKE)}
-                metrics = describe(labels, scores, groups, seed, rows_are_videos=True, names=NAMES)
-                result[subgroup].append({"name": name, **counts, **metrics})
+        for name, part in table.groupby(bins, observed=True):
+            labels = part["label"].tolist()
+            counts = {"videos": len(part), "real": labels.count(REAL), "fake": labels.count(FAKE)}
+            metrics = describe(labels, part["score"], part["group"], seed, rows_are_videos=True, names=NAMES)
+            result[subgroup].append({"name": name, **counts, **metrics})
     return result
 
 
 def binomial_interval(successes, trials):
     """Return the exact 95 % interval of a proportion (Clopper & Pearson, Biometrika 26, 1934)."""
-    from scipy.stats import beta
+    from scipy.stats import binomtest
 
-    low = beta.ppf(0.025, successes, trials - successes + 1) if successes else 0.0
-    high = beta.ppf(0.975, successes + 1, trials - successes) if successes < trials else 1.0
-    return [float(low), float(high)]
+    return list(binomtest(successes, trials).proportion_ci(method="exact"))
 
 
 def resampled_weights(groups, labels, seed):
@@ -85,8 +83,7 @@ def bootstrap_intervals(labels, scores, groups, names, seed):
     for weights in resampled_weights(groups, labels, seed):
         for name in names:
             values[name].append(metrics.METRICS[name](labels, scores, weights))
-    found = {name: np.percentile(np.concatenate(parts), (2.5, 97.5)) for name, parts in values.items()}
-    return {name: bounds.tolist() for name, bounds in found.items()}
+    return {name: np.percentile(np.concatenate(parts), (2.5, 97.5)).tolist() for name, parts in values.items()}
 
 
 def enough_groups(labels, groups):
@@ -118,7 +115,7 @@ def describe(labels, scores, groups, seed, rows_are_videos=False, names=tuple(me
         elif low == high:
             entry |= {"interval": None, "method": AT_LIMIT if low == entry["value"] in (0, 1) else ALIKE}
         else:
-            entry |= {"interval": [low, high], "method": "bootstrap over groups"}
+            entry |= {"interval": [low, high], "method": "cluster bootstrap"}
     if "accuracy" in names and not result["accuracy"]["interval"] and rows_are_videos:
         right = int(((scores >= THRESHOLD) == labels).sum())
         result["accuracy"] |= {"interval": binomial_interval(right, len(labels)), "method": "exact binomial"}
@@ -134,6 +131,5 @@ def format_metric(name, entry):
 
 def say_headline(whose, metrics):
     """Print the metrics of HEADLINE that are there, a line each; `whose`: what the lines begin with, "04: videos"."""
-    for name in HEADLINE:
-        if name in metrics:
-            say(f"{whose}: {format_metric(name, metrics[name])}")
+    for name in filter(metrics.get, HEADLINE):
+        say(f"{whose}: {format_metric(name, metrics[name])}")

@@ -1,8 +1,10 @@
-"""Metrics with their 95 % intervals. Labels are 1 real, 0 fake; scores are P(real).
+"""Metrics of scores. Labels are 1 real, 0 fake; scores are P(real).
 
 Where one class has to be the one that is looked for, it is the fakes: recall is the share of fakes that are called fake, a false
 positive is a real one called fake.
 """
+
+from functools import partial
 
 import numpy as np
 
@@ -71,10 +73,7 @@ def average_precision(labels, scores, weights=None):
 def roc_curve(labels, scores, weights=None):
     """Return (false-positive rates, recalls) from calling nothing fake to calling everything fake."""
     fake, real = (np.cumsum(counts, axis=-1) for counts in ranked(labels, scores, weights))
-    rates = [np.zeros((*counts.shape[:-1], counts.shape[-1] + 1)) for counts in (real, fake)]
-    for rate, counts in zip(rates, (real, fake), strict=True):
-        rate[..., 1:] = counts / counts[..., -1:]
-    return rates
+    return [np.insert(counts / counts[..., -1:], 0, 0, axis=-1) for counts in (real, fake)]
 
 
 def at(rates, places):
@@ -91,14 +90,10 @@ def equal_error_rate(labels, scores, weights=None):
     return at(false_positives, after - 1) + step * (at(false_positives, after) - at(false_positives, after - 1))
 
 
-def false_positive_rate(recall):
-    """Return the metric: share of reals called fake at the first threshold that finds at least `recall` of the fakes."""
-
-    def metric(labels, scores, weights=None):
-        false_positives, recalls = roc_curve(labels, scores, weights)
-        return at(false_positives, np.argmax(recalls >= recall, axis=-1))
-
-    return metric
+def false_positive_rate(labels, scores, weights=None, *, recall):
+    """Return the share of reals called fake at the first threshold that finds at least `recall` of the fakes."""
+    false_positives, recalls = roc_curve(labels, scores, weights)
+    return at(false_positives, np.argmax(recalls >= recall, axis=-1))
 
 
 METRICS = {
@@ -108,8 +103,8 @@ METRICS = {
     "average_precision": average_precision,
     "log_loss": log_loss,
     "equal_error_rate": equal_error_rate,
-    "fpr_at_90_recall": false_positive_rate(0.90),
-    "fpr_at_95_recall": false_positive_rate(0.95),
+    "fpr_at_90_recall": partial(false_positive_rate, recall=0.90),
+    "fpr_at_95_recall": partial(false_positive_rate, recall=0.95),
     "expected_calibration_error": expected_calibration_error,
 }
 MEANINGS = {  # of those that are defined in more than one way

@@ -1,4 +1,4 @@
-"""Scores per face: computing them, and the JSON Lines file that hands them on."""
+"""Scores per face: the JSON Lines file that hands them on."""
 
 import json
 import os
@@ -9,38 +9,8 @@ from common.constants import FAKE
 from common.errors import InputError
 from deepfake.preprocessing import quality
 
-FIELDS = (
-    "video_id",
-    "filename",
-    "group",
-    "split",
-    "frame",
-    "frame_s",
-    "person",
-    "file",
-    "confidence",
-    "face_px",
-    "label",
-    "score",
-    "frame_px",
-    "video_frames",
-    "brightness",
-    "sharpness",
-    "weights",
-)
-TEXTS = (
-    "video_id",
-    "filename",
-    "group",
-    "split",
-    "file",
-    "reason",
-    "self_blended",
-    "weights",
-)  # the kinds of a line's values
-COUNTS = ("frame", "person", "label", "video_frames")
-NUMBERS = ("frame_s", "confidence", "face_px", "score", "frame_px", "brightness", "sharpness")
-HIGHEST = {"label": 1, "score": 1}
+FIELDS = ("video_id", "filename", "group", "split", "frame", "frame_s", "person", "file", "confidence", "face_px")
+FIELDS += ("label", "score", "frame_px", "video_frames", "brightness", "sharpness", "weights")
 WEIGHTS_DIGITS = 8  # of the digest of the weights, which lines hold as `weights`
 LARGEST_NUMBER = 1e15  # so that nothing overflows that is computed from a number
 SELF_BLENDED = " (self-blended)"  # added to the names of a video whose faces are blended with themselves
@@ -54,8 +24,8 @@ def write_predictions(path, lines, weights_digest=None):
 
 
 def check_file_name(name):
-    """Raise ValueError unless a text can be the name of something directly in the folder where it is looked for."""
-    if Path(name).name != name or name in ("", "..") or "\0" in name:
+    """Raise ValueError unless `name` can be the name of something directly in the folder where it is looked for."""
+    if not isinstance(name, str) or Path(name).name != name or name in ("", "..") or "\0" in name:
         raise ValueError("a name leaves its folder")
     os.fsencode(name)  # raises UnicodeEncodeError for what no file name can hold
 
@@ -66,37 +36,27 @@ def parse_line(text):
     if not isinstance(line, dict):
         raise ValueError("is no object")
     line = dict.fromkeys(FIELDS) | line
-    for names, kind in ((TEXTS, str), (COUNTS, int), (NUMBERS, (int, float))):
-        for name in names:
-            value = line.get(name)
-            if value is None:
-                continue
-            if not isinstance(value, kind) or isinstance(value, bool):
-                raise ValueError(f"{name} is of another kind")
-            if kind is not str and not 0 <= value <= HIGHEST.get(name, LARGEST_NUMBER):
-                raise ValueError(f"{name} is out of range")
-    check_file_name(line["video_id"] or "")
+    if (score := line["score"]) is not None and not (isinstance(score, (int, float)) and 0 <= score <= 1):
+        raise ValueError("the score is not from 0 to 1")
+    check_file_name(line["video_id"])
     if line["file"] is not None:
         check_file_name(line["file"])
     return line
 
 
-def read_predictions(path, video_ids=None):
-    """Return (prediction lines, of these videos only if some are given; how many lines are none). Raises InputError.
+def read_predictions(path):
+    """Return (prediction lines, how many lines are none). Raises InputError.
 
     Only a line feed ends a line: names may hold what Unicode also calls a line's end.
     """
     lines, broken = [], 0
     try:
         with open(path, "rb") as file:
-            for text in file:
+            for text in filter(bytes.strip, file):
                 try:
-                    line = parse_line(text) if text.strip() else None
+                    lines.append(parse_line(text))
                 except (ValueError, RecursionError):
                     broken += 1
-                    continue
-                if line and (video_ids is None or line["video_id"] in video_ids):
-                    lines.append(line)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     return lines, broken

@@ -1,59 +1,35 @@
 """The verdicts that 04 leaves: their text, and the tables as the scripts that show them read them."""
 
-import csv
-import math
 from collections import defaultdict
 
 import numpy as np
 
-from common import paths
+from common import files, paths
 from common.constants import CLASS_NAMES
 from common.errors import InputError
 from common.messages import printable
-from deepfake.evaluation import aggregation, intervals
+from deepfake.evaluation import intervals
 from deepfake.evaluation.metrics import MEANINGS
 
-NUMBERS = {  # column of a table that is no text: (its kind, the highest)
-    "score": (float, 1),
-    "p_fake": (float, 1),
-    "label": (int, 1),
-    **dict.fromkeys(("faces", "people", "person", "frames"), (int, math.inf)),
-}
+KINDS = dict.fromkeys(("score", "p_fake"), float)  # of the columns that are no text
+KINDS |= dict.fromkeys(("label", "faces", "people", "person", "frames"), "Int64")
 VERDICTS_COLUMNS = ("video_id", "filename", "label", "score", "p_fake", "verdict", "faces", "people", "reason")
 PEOPLE_COLUMNS = ("video_id", "filename", "person", "score", "p_fake", "verdict", "frames", "reason")
-
-
-def parse_field(column, text):
-    """Return what a field of a table says, None for nothing; raises ValueError."""
-    if column not in NUMBERS or not text:
-        return text or None
-    kind, highest = NUMBERS[column]
-    if not 0 <= (number := kind(text)) <= highest:
-        raise ValueError(f"{text} is no {column}")
-    return number
 
 
 def read_table(path, columns, made_by="04_mapreduce_video_preds.py"):
     """Return the rows of a CSV table as dicts, None for an empty field; raises InputError.
 
-    `columns`: those that it must have, of which those in NUMBERS become numbers; the first is never empty.
+    `columns`: those that it must have, of which those in KINDS become numbers; the first is never empty.
     """
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:  # spreadsheets put a mark before the text
-            table = csv.DictReader(file)
-            if missing := [column for column in columns if column not in (table.fieldnames or ())]:
-                raise ValueError(f"it has no column {missing[0]}")
-            rows = [
-                {
-                    column: parse_field(column if column in columns else None, text)
-                    for column, text in row.items()
-                    if column
-                }
-                for row in table
-            ]
+        rows = files.read_csv(path, {column: KINDS.get(column, object) for column in columns})
         if not all(row[columns[0]] for row in rows):
             raise ValueError(f"a row has no {columns[0]}")
-    except (OSError, ValueError, csv.Error) as error:
+        for column in {"score", "label"}.intersection(columns):
+            if beyond := [row[column] for row in rows if not 0 <= (row[column] or 0) <= 1]:
+                raise ValueError(f"{beyond[0]} is no {column}")
+    except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{path} is not as {made_by} wrote it ({error}): run it again with --force") from error
     return rows
 
@@ -65,21 +41,14 @@ def suspicion(row):
 
 def read_verdicts(folder):
     """Return the rows of video_preds.csv, most suspicious first; raises InputError."""
-    rows = read_table(folder / paths.VERDICTS_TABLE, VERDICTS_COLUMNS)
-    for row in rows:  # as the score says, whatever somebody has written there
-        row |= {
-            "p_fake": None if row["score"] is None else 1 - row["score"],
-            "verdict": aggregation.verdict_of(row["score"]),
-        }
-    return sorted(rows, key=suspicion)
+    return sorted(read_table(folder / paths.VERDICTS_TABLE, VERDICTS_COLUMNS), key=suspicion)
 
 
 def read_people(folder):
     """Return {video_id: its rows of people_preds.csv}, {} where there is no such table; raises InputError."""
-    people = defaultdict(list)
-    if (folder / paths.PEOPLE_TABLE).is_file():
-        for row in read_table(folder / paths.PEOPLE_TABLE, PEOPLE_COLUMNS):
-            people[row["video_id"]].append(row | {"verdict": aggregation.verdict_of(row["score"])})
+    people, path = defaultdict(list), folder / paths.PEOPLE_TABLE
+    for row in read_table(path, PEOPLE_COLUMNS) if path.is_file() else ():
+        people[row["video_id"]].append(row)
     return people
 
 
@@ -102,9 +71,8 @@ def text_report(rows, metrics, aggregate):
         f"aggregate: {aggregate}; {len(rows)} videos: {len(judged)} judged, {len(rows) - len(judged)} cannot be judged",
     ]
     if labelled:
-        lines.append(
-            f"video accuracy (scores rounded to 0 or 1 against the labels): {metrics['accuracy']['value']:.4f}"
-        )
+        accuracy = metrics["accuracy"]["value"]
+        lines.append(f"video accuracy (scores rounded to 0 or 1 against the labels): {accuracy:.4f}")
         lines += [intervals.format_metric(name, entry) for name, entry in metrics.items()]
         if len({row["label"] for row in labelled}) == 1:
             lines.append("only one class is present: balanced accuracy, ROC AUC and the like cannot be computed")
@@ -112,11 +80,8 @@ def text_report(rows, metrics, aggregate):
             lines += [f"{name.replace('_', ' ')}: {MEANINGS[name]}" for name in metrics if name in MEANINGS]
     else:
         lines.append("no judged video has a label: no accuracy, no confusion matrix")
-    lines += [
-        "",
-        f"average score over all judged videos: {np.mean([row['score'] for row in judged]):.4f}" if judged else "",
-        "",
-    ]
+    average = np.mean([row["score"] for row in judged]) if judged else None
+    lines += ["", f"average score over all judged videos: {average:.4f}" if judged else "", ""]
     names = [printable(row["filename"] or row["video_id"]) for row in rows]
     width = max(map(len, names), default=5)
     lines.append(f"{'video':{width}}  {'score':>6}  {'verdict':12}  {'label':6}  {'faces':>5}  {'people':>6}  note")
@@ -124,8 +89,6 @@ def text_report(rows, metrics, aggregate):
         label = "" if row["label"] is None else CLASS_NAMES[row["label"]].upper()
         score = "" if row["score"] is None else f"{row['score']:.4f}"
         note = note_of(row["people_rows"]) or row["reason"] or ""
-        lines.append(
-            f"{name:{width}}  {score:>6}  {row['verdict']:12}  {label:6}  "
-            f"{row['faces']:5}  {row['people']:6}  {printable(note)}".rstrip()
-        )
+        line = f"{name:{width}}  {score:>6}  {row['verdict']:12}  {label:6}  {row['faces']:5}  {row['people']:6}"
+        lines.append(f"{line}  {printable(note)}".rstrip())
     return "\n".join(lines) + "\n"

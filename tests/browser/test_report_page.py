@@ -20,7 +20,7 @@ from tests.reports import HOSTILE_NAME, LONG_NAME, video, write_run
 pytestmark = pytest.mark.browser
 WIDTHS = (360, 768, 1280)
 HOSTILE_REASON = "<svg onload=alert(2)></svg><script>alert(3)</script>"
-ENTRY = {"value": 0.75, "interval": [0.5, 0.9], "method": "bootstrap over groups"}
+ENTRY = {"value": 0.75, "interval": [0.5, 0.9], "method": "cluster bootstrap"}
 
 
 @pytest.fixture(scope="session")

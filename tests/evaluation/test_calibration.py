@@ -10,9 +10,9 @@ import pytest
 from common.constants import FAKE, REAL
 from common.errors import InputError
 from deepfake.evaluation.calibration import (
+    GROUPS_TO_CALIBRATE,
     HOLDS_FOR,
     MEASURED_ON,
-    MIN_GROUPS,
     UNCHANGED,
     balancing_weights,
     calibrate,
@@ -209,11 +209,16 @@ def test_balancing_weights_give_both_classes_half():
 
 
 def test_the_number_of_groups_decides_not_that_of_videos():
-    labels, scores, video_ids, groups = validation(MIN_GROUPS)
-    assert make_calibration(labels, scores, video_ids, groups, {})["fitted_on"] == f"{MIN_GROUPS} validation groups"
+    labels, scores, video_ids, groups = validation(GROUPS_TO_CALIBRATE)
+    assert (
+        make_calibration(labels, scores, video_ids, groups, {})["fitted_on"]
+        == f"{GROUPS_TO_CALIBRATE} validation groups"
+    )
     fewer = ["group 000" if group == "group 001" else group for group in groups]
     found = make_calibration(labels, scores, video_ids, fewer, {})
-    assert found["fitted_on"].startswith(f"not fitted: {MIN_GROUPS - 1} validation groups, {MIN_GROUPS} are needed")
+    assert found["fitted_on"].startswith(
+        f"not fitted: {GROUPS_TO_CALIBRATE - 1} validation groups, {GROUPS_TO_CALIBRATE} are needed"
+    )
 
 
 def test_too_few_groups_keep_the_calibration_of_the_starting_weights():
@@ -238,7 +243,10 @@ def test_too_few_groups_without_starting_calibration_leave_scores_as_they_are(st
 
 def test_a_malformed_starting_calibration_matters_only_if_it_is_needed():
     malformed = {"calibration": {"faces": {"a": "x", "b": 0}}}
-    assert make_calibration(*validation(MIN_GROUPS), malformed)["fitted_on"] == f"{MIN_GROUPS} validation groups"
+    assert (
+        make_calibration(*validation(GROUPS_TO_CALIBRATE), malformed)["fitted_on"]
+        == f"{GROUPS_TO_CALIBRATE} validation groups"
+    )
     with pytest.raises(InputError, match="not understood"):
         make_calibration(*validation(8), malformed)
 

@@ -105,7 +105,7 @@ def test_metrics_of_found_fakes_are_those_of_scikit_learn(seed, decimals):
         false_positives, recalls = fakes_curve(labels, scores, given)
         for recall in (0.5, 0.9, 0.95, 1.0):
             expected = false_positives[recalls >= recall].min()
-            assert false_positive_rate(recall)(labels, scores, given) == pytest.approx(expected)
+            assert false_positive_rate(labels, scores, given, recall=recall) == pytest.approx(expected)
 
 
 def test_metrics_of_found_fakes_by_hand():
@@ -113,7 +113,7 @@ def test_metrics_of_found_fakes_by_hand():
     labels, scores = np.array([0, 1, 0, 1]), np.array([0.1, 0.2, 0.3, 0.4])
     assert average_precision(labels, scores) == pytest.approx((1 / 1 + 2 / 3) / 2)
     assert equal_error_rate(labels, scores) == 0.5
-    assert [false_positive_rate(recall)(labels, scores) for recall in (0.5, 0.51, 0.95)] == [0, 0.5, 0.5]
+    assert [false_positive_rate(labels, scores, recall=recall) for recall in (0.5, 0.51, 0.95)] == [0, 0.5, 0.5]
     assert average_precision(labels, 1 - scores) == pytest.approx((1 / 2 + 2 / 4) / 2), "fakes are the positive class"
     perfect = np.array([0.1, 0.9, 0.2, 0.8])
     assert (average_precision(labels, perfect), equal_error_rate(labels, perfect)) == (1, 0)
@@ -163,7 +163,7 @@ def test_intervals_of_every_metric_for_4000_videos_take_seconds():
     scores = np.clip(scores + 0.05 * np.random.default_rng(0).random(4000), 0, 1)
     started = time.process_time()
     result = describe(labels, scores, np.arange(4000) // 2, seed=0)
-    assert all(entry["method"] == "bootstrap over groups" for entry in result.values())
+    assert all(entry["method"] == "cluster bootstrap" for entry in result.values())
     assert time.process_time() - started < 8, "a loop over the resamples takes more"
 
 
@@ -218,10 +218,19 @@ def test_scores_that_are_chances_have_next_to_no_calibration_error():
     assert expected_calibration_error(labels, scores) < 0.01 < 0.1 < expected_calibration_error(labels, scores**3)
 
 
-@pytest.mark.parametrize(("successes", "trials"), [(0, 5), (5, 5), (3, 7), (1, 1), (17, 19)])
-def test_binomial_interval_is_scipys_exact_one(successes, trials):
-    expected = binomtest(successes, trials).proportion_ci(0.95, method="exact")
-    assert binomial_interval(successes, trials) == pytest.approx([expected.low, expected.high])
+@pytest.mark.parametrize(
+    ("successes", "trials", "low", "high"),
+    [
+        (0, 5, 0, 1 - 0.025 ** (1 / 5)),
+        (5, 5, 0.025 ** (1 / 5), 1),
+        (1, 1, 0.025, 1),
+        (3, 7, 0.0989882784, 0.8159484324),
+        (17, 19, 0.6686233355, 0.9869878356),
+    ],
+)
+def test_binomial_interval_is_the_exact_one(successes, trials, low, high):
+    """At the limits its formula is closed: of 5 right of 5, the chance whose fifth power is 2.5 %."""
+    assert binomial_interval(successes, trials) == pytest.approx([low, high], abs=1e-9)
 
 
 def test_describe_many_groups():
@@ -230,7 +239,7 @@ def test_describe_many_groups():
     assert list(result) == NAMES
     for entry in result.values():
         low, high = entry["interval"]
-        assert low < entry["value"] < high and entry["method"] == "bootstrap over groups"
+        assert low < entry["value"] < high and entry["method"] == "cluster bootstrap"
     assert result["roc_auc"]["value"] == pytest.approx(reference.roc_auc_score(labels, scores))
     right = int(((scores >= 0.5) == labels).sum())
     exact = binomtest(right, 200).proportion_ci(0.95, method="exact")
@@ -299,7 +308,7 @@ def test_perfect_score_is_not_given_an_interval_of_no_width(right, value):
     )
     bounded = {"accuracy", "log_loss", "expected_calibration_error"} | (set() if right else {"average_precision"})
     assert {name for name in NAMES if result[name]["interval"]} == bounded
-    assert all(result[name]["method"] == "bootstrap over groups" for name in ("log_loss", NAMES[-1]))
+    assert all(result[name]["method"] == "cluster bootstrap" for name in ("log_loss", NAMES[-1]))
 
 
 @pytest.mark.parametrize(("of_rarer", "bounded"), [(MIN_GROUPS_OF_CLASS - 1, False), (MIN_GROUPS_OF_CLASS, True)])
@@ -331,7 +340,7 @@ def test_perfect_order_with_mistakes_bounds_accuracy_but_not_auc():
     labels = np.arange(50) % 2
     scores = np.where(labels == 1, 0.9, np.linspace(0.1, 0.7, 50))
     result = describe(labels, scores, np.arange(50), seed=0)
-    assert result["accuracy"]["method"] == "bootstrap over groups" and result["roc_auc"]["interval"] is None
+    assert result["accuracy"]["method"] == "cluster bootstrap" and result["roc_auc"]["interval"] is None
 
 
 @pytest.mark.parametrize("label", [0, 1])

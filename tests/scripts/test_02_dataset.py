@@ -135,40 +135,59 @@ def test_groups_without_the_rarer_class_follow_the_alphabet():
     assert (splits["a"], splits["g75"], splits["g8x"], splits["h"]) == ("train", "train", "val", "test")
 
 
-def face(video_id, label, frame=0, person=0):
-    video = Video(video_id, f"{video_id}.mp4", Path(video_id), entry=metadata_module.Entry(f"{video_id}.mp4", label))
-    return table.Row(video, Face("x.png", frame, 0.0, person, 1.0, 100.0, "[]", ""), "train", 10)
+def video(video_id, label, faces):
+    """Return a Video of 10 frames with a face for each (frame, person)."""
+    entry = metadata_module.Entry(f"{video_id}.mp4", label)
+    found = [Face("x.png", frame, 0.0, person, 1.0, 100.0, "[]", "") for frame, person in faces]
+    return Video(video_id, entry.filename, Path(video_id), found, entry=entry, group=video_id, video_frames=10)
+
+
+def balanced(*videos, split="train"):
+    return table.balance(table.face_table(videos, dict.fromkeys([video.group for video in videos], split)))
 
 
 def test_balance_drops_the_last_videos_and_keeps_at_most_one_partial():
-    fakes = [face(f"fake_{video}", FAKE, frame, person) for video in "abcd" for frame in range(3) for person in (0, 1)]
-    reals = [face("real_a", REAL, frame) for frame in range(10)]
-    kept = table.balance([*reversed(fakes), *reals])
-    counts = Counter(row.video.video_id for row in kept)
-    assert counts == {"fake_a": 6, "fake_b": 4, "real_a": 10}
-    assert [(row.face.frame, row.face.person, row.video_frames) for row in kept if row.video.video_id == "fake_b"] == [
-        (0, 0, 2),
-        (0, 1, 2),
-        (1, 0, 2),
-        (1, 1, 2),
+    of_fake = [(frame, person) for frame in range(3) for person in (0, 1)]
+    fakes = [video(f"fake_{name}", FAKE, reversed(of_fake)) for name in "dcba"]
+    kept = balanced(*fakes, video("real_a", REAL, [(frame, 0) for frame in range(10)]))
+    assert Counter(kept["video_id"]) == {"fake_a": 6, "fake_b": 4, "real_a": 10}
+    partial = kept["video_id"] == "fake_b"
+    assert kept[partial][["frame", "person", "video_frames"]].values.tolist() == [
+        [0, 0, 2],
+        [0, 1, 2],
+        [1, 0, 2],
+        [1, 1, 2],
     ]
-    assert {row.video_frames for row in kept if row.video.video_id != "fake_b"} == {10}
+    assert set(kept[~partial]["video_frames"]) == {10}
 
 
 def test_balance_keeps_a_videos_faces_together_where_names_sort_otherwise():
     """ "a!" sorts after "a" as a name, but "a!-000" before "a-000": balancing goes by video."""
-    rows = [face(video_id, FAKE, frame) for video_id in ("a", "a!") for frame in range(3)]
-    kept = table.balance([*rows, *(face("r", REAL, frame) for frame in range(3))])
-    assert Counter(row.video.video_id for row in kept) == {"a": 3, "r": 3}
+    three = [(frame, 0) for frame in range(3)]
+    kept = balanced(video("a!", FAKE, three), video("a", FAKE, three), video("r", REAL, three))
+    assert Counter(kept["video_id"]) == {"a": 3, "r": 3}
 
 
-def test_is_bystander():
-    fake, real = ({"label": label, "altered_person": 1} for label in (FAKE, REAL))
-    entry = metadata_module.Entry("x.mp4", **fake)
-    first, second = (face("x", FAKE, person=person).face for person in (0, 1))
-    assert splits_module.is_bystander(first, entry) and not splits_module.is_bystander(second, entry)
-    assert not splits_module.is_bystander(first, metadata_module.Entry("x.mp4", **real))
-    assert not splits_module.is_bystander(first, metadata_module.Entry("x.mp4", FAKE))
+def test_balance_goes_by_split():
+    faces = [video(name, FAKE if name in "acd" else REAL, [(0, 0), (1, 0)]) for name in "abcdef"]
+    kept = table.balance(table.face_table(faces, dict(zip("abcdef", ("test", "test", *["train"] * 4), strict=True))))
+    assert kept["split"].tolist() == ["train"] * 8 + ["test"] * 4 and kept["video_id"].is_monotonic_increasing is False
+    assert kept.groupby(["split", "label"], observed=True).size().tolist() == [4, 4, 2, 2]
+
+
+def test_bystanders_are_other_people_of_a_fake_whose_altered_person_is_known():
+    fake, real = video("f", FAKE, [(0, 0), (0, 1)]), video("r", REAL, [(0, 0), (0, 1)])
+    assert len(splits_module.without_bystanders(fake)) == 2
+    fake.entry.altered_person = real.entry.altered_person = 1
+    assert [face.person for face in splits_module.without_bystanders(fake)] == [1]
+    assert len(splits_module.without_bystanders(real)) == 2
+    splits_module.leave_out_bystanders([fake], {"f": "test"})
+    assert len(fake.faces) == 2
+    splits_module.leave_out_bystanders([fake], {"f": "val"})
+    assert len(fake.faces) == 1 and fake.reason is None
+    fake.entry.altered_person = 7
+    splits_module.leave_out_bystanders([fake], {"f": "val"})
+    assert fake.faces == [] and fake.reason == "the altered person was not found"
 
 
 # --- the dataset on disk
@@ -564,7 +583,7 @@ def prepare_picture():
     return np.full((8, 8, 3), 200, np.uint8)
 
 
-@pytest.mark.parametrize("failing", ["link_or_copy", "write_csv", "replace", "rename"])
+@pytest.mark.parametrize("failing", ["link_or_copy", "write_table", "replace", "rename"])
 def test_old_dataset_stays_until_the_new_one_is_complete(tmp_path, monkeypatch, capsys, failing):
     """A disk that fills up half-way: exit 2 in words, the old folders as they were, nothing half-written left."""
     videos_dir = write_pairs(tmp_path)
@@ -574,7 +593,7 @@ def test_old_dataset_stays_until_the_new_one_is_complete(tmp_path, monkeypatch, 
     entries = json.loads((videos_dir / "metadata.json").read_text())
     items = {file: (entry["label"], entry["original"], {}) for file, entry in entries.items()}
     write_metadata(videos_dir, items | {"actor_005_extra.mp4": ("REAL", "actor_005_real.mp4", {})})
-    module = prepare if hasattr(prepare, failing) else os
+    module = {"link_or_copy": prepare, "write_table": table}.get(failing, os)
     real, calls = getattr(module, failing), []
 
     def full(*arguments):
@@ -656,17 +675,16 @@ def test_leak_check_fires(tmp_path, capsys, monkeypatch):
         return {group: SPLITS[number % 3] for number, group in enumerate(sorted(sizes))}
 
     real_groups = importlib.import_module("deepfake.dataset.splits").find_groups
-    write_dataset = prepare.write_dataset
+    divided_groups = prepare.divided_groups
 
-    def write_with_true_groups(rows, paths, record, split_dir, prepared_dir, group_of):
-        truth = {video_id: video_id[:9] for video_id in group_of}
-        return write_dataset(rows, paths, record, split_dir, prepared_dir, truth)
+    def divided_by_true_groups(split_dir, group_of):
+        return divided_groups(split_dir, {video_id: video_id[:9] for video_id in group_of})
 
     monkeypatch.setattr(
         "deepfake.dataset.splits.find_groups", lambda entries, ids: {video_id: video_id for video_id in ids}
     )
     monkeypatch.setattr("deepfake.dataset.splits.split_groups", part_the_groups)
-    monkeypatch.setattr(prepare, "write_dataset", write_with_true_groups)
+    monkeypatch.setattr(prepare, "divided_groups", divided_by_true_groups)
     assert run(tmp_path) == 2
     assert " groups are in two sets, the first is actor_000; nothing was written" in capsys.readouterr().err
     assert not (tmp_path / "split_dataset").exists() and not (tmp_path / "prepared_dataset").exists()
@@ -675,26 +693,28 @@ def test_leak_check_fires(tmp_path, capsys, monkeypatch):
     assert run(tmp_path) == 0
 
 
-def test_read_back_counts_and_names_the_groups_in_two_sets(tmp_path):
+def test_groups_in_two_sets_are_named_from_the_files(tmp_path):
     for split in SPLITS:
         for name in CLASS_NAMES:
             (tmp_path / split / name).mkdir(parents=True)
     for file in ("train/real/a-b-000-00.png", "train/real/a-b-001-00.png", "test/fake/c-000-00.png"):
         (tmp_path / file).write_bytes(b"")
-    counts, leaks = prepare.read_back(tmp_path, {"a-b": "one", "c": "one"})
-    assert (counts["train"], counts["test"], leaks) == ({REAL: 2}, {FAKE: 1}, ["one"])
-    assert prepare.read_back(tmp_path, {"a-b": "one", "c": "two"})[1] == []
+    assert prepare.divided_groups(tmp_path, {"a-b": "one", "c": "one"}) == ["one"]
+    assert prepare.divided_groups(tmp_path, {"a-b": "one", "c": "two"}) == []
 
 
 def test_write_dataset_refuses_a_leak(tmp_path):
     videos_dir = write_pairs(tmp_path, actors=1, frames=1)
-    fake, real = load_videos(videos_dir, videos_dir, tmp_path)[0]
-    rows = [table.Row(video, video.faces[0], split, 1) for video, split in ((real, "train"), (fake, "val"))]
+    videos = load_videos(videos_dir, videos_dir, tmp_path)[0]
+    faces = table.face_table(videos, {videos[0].group: "train"})
+    faces["split"] = [{FAKE: "val", REAL: "train"}[label] for label in faces["label"]]
     where = (tmp_path / "split", tmp_path / "prepared")
     with pytest.raises(InputError, match="1 groups are in two sets"):
-        prepare.write_dataset(rows, "faces", {}, *where, {"actor_000_real": "a", "actor_000_fake": "a"})
+        prepare.write_dataset(faces, videos, {"faces": "faces"}, *where)
     assert not where[0].exists() and not where[1].exists()
-    prepare.write_dataset(rows, "faces", {}, *where, {"actor_000_real": "a", "actor_000_fake": "b"})
+    for video in videos:
+        video.group = video.video_id
+    prepare.write_dataset(faces, videos, {"faces": "faces"}, *where)
     assert (where[0] / "val" / "fake" / "actor_000_fake-000-00.png").is_file()
 
 

@@ -789,7 +789,7 @@ def test_a_face_that_cannot_be_judged_has_a_reason_and_no_part_in_the_figures(da
 
 def test_scores_are_calibrated_in_03_and_03a_alike(data_dir, monkeypatch):
     """With enough groups a and b are fitted, and every score is sigmoid(a * logit + b) of the network's own."""
-    monkeypatch.setattr(importlib.import_module("deepfake.evaluation.calibration"), "MIN_GROUPS", 2)
+    monkeypatch.setattr(importlib.import_module("deepfake.evaluation.calibration"), "GROUPS_TO_CALIBRATE", 2)
     assert run(data_dir) == 0
     weights = data_dir / "tmp_checkpoint" / "best_model.h5"
     written = {line["file"]: line["score"] for line in lines_of(data_dir / "cnn_preds_values.json")}
