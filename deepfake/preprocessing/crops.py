@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from common.errors import writing
+from common.errors import InputError, writing
 from deepfake.parallel import pool
 from deepfake.preprocessing import quality
 
@@ -25,6 +25,16 @@ def read_image(path):
         return cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     except cv2.error:
         return None
+
+
+def as_png(picture_bgr):
+    """Return the bytes of a uint8 BGR picture (h, w, 3) as PNG. Raises InputError where it cannot be written."""
+    import cv2
+
+    encoded, data = cv2.imencode(".png", picture_bgr)
+    if not encoded:
+        raise InputError("a picture cannot be written as PNG")
+    return data.tobytes()
 
 
 def to_square(face_bgr, size):

@@ -19,7 +19,7 @@ COLLECT_EVERY = 20  # packets; as many frames of 1080p are 60 MB
 def check_size(width, height, max_pixels=MAX_PIXELS):
     """Raise InputError for dimensions that no real picture has."""
     if width < 1 or height < 1 or width * height > max_pixels:
-        raise InputError(f"claims to be {width}x{height} pixels; not a usable picture")
+        raise InputError(f"claims to be {width}x{height} pixels; not a usable picture", "bad_size")
 
 
 def open_video(path):
@@ -29,10 +29,10 @@ def open_video(path):
     try:
         container = av.open(os.path.abspath(path), options=OPEN_OPTIONS, metadata_errors="replace")
     except av.FFmpegError as error:
-        raise InputError(f"is not a readable video ({error.strerror})") from error
+        raise InputError(f"is not a readable video ({error.strerror})", "not_a_video") from error
     if not container.streams.video:
         container.close()
-        raise InputError("has no video stream")
+        raise InputError("has no video stream", "no_pictures")
     stream = container.streams.best("video")  # not a cover picture
     stream.codec_context.thread_type = "NONE"
     stream.codec_context.thread_count = 1
@@ -93,6 +93,5 @@ def shown_frames(path):
                 index += 1
             frame = None  # else the last one would outlive this
             if number % COLLECT_EVERY == COLLECT_EVERY - 1:
-                gc.collect(
-                    1
-                )  # a frame asked for its side data holds itself; all of TensorFlow need not be looked through
+                # A frame asked for its side data holds itself; all of TensorFlow need not be looked through.
+                gc.collect(1)

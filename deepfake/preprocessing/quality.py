@@ -1,8 +1,11 @@
 """What of a face can be judged: its light, its sharpness, and why it is left out if they are not enough."""
 
-from common.constants import MARGIN
+from common.constants import MARGIN, MIN_CONFIDENCE
 
+NO_FACE = f"no face of confidence >= {MIN_CONFIDENCE}"  # begins the reason of a video in which none was found
 NO_USABLE_FACE = "no usable face"  # why, where nothing more is known
+NO_FRAMES, NO_FACES = "was not processed", "its faces were not looked for"
+FACES_UNREADABLE = "its faces are not readable"
 # What cannot be judged: where the base weights hardly tell a face from its blend. The figures are ROC AUC of 106 held-out
 # portraits, two pairs each, both halves damaged alike (tools/base_weights/measure_limits.py; +-0.05). Undamaged: 0.96.
 # A face 48 px wide: 0.93, 40: 0.92, 32: 0.86, 24: 0.81, 16: 0.72.
@@ -14,12 +17,9 @@ DARKEST_FACE = 9.0
 # 0.65. Blurred by 3 px of 128: 0.71, 4: 0.68, 6: 0.65. All 1,061 undamaged portraits have over 55: smooth skin is far from it.
 SOFTEST_FACE = 7.0
 SHARPNESS_SIDE_PX = 128
-TOO_SMALL, TOO_DARK, TOO_BLURRED, TOO_FEW_FRAMES = (
-    f"faces too small (under {MIN_FACE_PX} px)",
-    "faces too dark",
-    "faces too blurred",
-    "usable faces in too few frames",
-)
+TOO_SMALL = f"faces too small (under {MIN_FACE_PX} px)"
+TOO_DARK, TOO_BLURRED = "faces too dark", "faces too blurred"
+TOO_FEW_FRAMES = "usable faces in too few frames"
 MARGIN_SHARE = MARGIN / (1 + 2 * MARGIN)  # of a crop's side: the part round the face that says nothing about it
 MID_GREY = 128.0
 

@@ -33,7 +33,7 @@ def choose_faces(faces, number, explained):
 
 def explained_faces(folder, model_digest):
     """Return ({file: score} of the faces that 03b explained with this model, how to read the overlays)."""
-    record = files.read_object(folder / paths.EXPLAINED_DIR / paths.EXPLAINED_RECORD) if folder else {}
+    record = files.read_json(folder / paths.EXPLAINED_DIR / paths.EXPLAINED_RECORD)
     if not model_digest or record.get("model_digest") != model_digest:
         return {}, None
     try:
@@ -44,7 +44,7 @@ def explained_faces(folder, model_digest):
 
 def paths_of(face, folder, face_kind, explained):
     """Return where the crop of a face and its overlay are, None where there is none; `explained`: as from `explained_faces`."""
-    path = folder / face_kind / face["file"] if folder and face.get("self_blended") != "blend" else None
+    path = folder / face_kind / face["file"] if face.get("self_blended") != "blend" else None
     same = path and face["score"] is not None and explained.get(face["file"]) == face["score"]
     overlay_path = folder / paths.EXPLAINED_DIR / face["file"] if same else None
     return {"path": path, "overlay_path": overlay_path, "data": None, "overlay": None}
