@@ -11,7 +11,9 @@ import shutil
 import sys
 from itertools import chain
 
+import cv2
 import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from common import cli, files, messages, paths
 from common.constants import FRAMES_PER_VIDEO, MAX_SIDE_PX
@@ -167,9 +169,6 @@ def read_video(path, count, max_side):
 
 def read_photo(path, max_side):
     """Return the same as read_video for a still image, turned upright as its EXIF rotation says. Raises InputError."""
-    import cv2
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
     Image.MAX_IMAGE_PIXELS = None  # check_size is stricter
     try:
         with Image.open(path, formats=("JPEG", "PNG", "WEBP")) as image:
@@ -192,8 +191,6 @@ def origin(job):
 
 def convert(job):
     """Write the frames of one video and its frames.json; return that record. Raises InputError, OutputError."""
-    import cv2
-
     cv2.setNumThreads(1)  # there is one process per core
     source, count, max_side = job.payload, job.settings["frames"], job.settings["max_side"]
     try:

@@ -10,6 +10,7 @@ their number through the video; those seen in fewer than 3 frames come last.
 
 import sys
 
+import cv2
 import numpy as np
 
 from common import cli, files, paths
@@ -83,16 +84,12 @@ def number_people(faces_by_frame):
 def set_up(threads):
     """Build this worker's MTCNN on `threads` CPU threads."""
     global detector
-    import cv2
-
     cv2.setNumThreads(threads)
     detector = mtcnn.build_detector(threads)
 
 
 def shrunk_for_detection(frame_bgr):
     """Return (uint8 RGB copy with a longer side of at most DETECT_SIDE_PX, its scale)."""
-    import cv2
-
     scale = min(1.0, DETECT_SIDE_PX / max(frame_bgr.shape[:2]))
     if scale < 1:
         frame_bgr = cv2.resize(frame_bgr, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
@@ -100,11 +97,16 @@ def shrunk_for_detection(frame_bgr):
 
 
 def detect(frame_bgr):
-    """Return the list of faces of a uint8 BGR frame: box_xywh, landmarks (5 x 2), confidence, in frame pixels."""
+    """Return the faces of a uint8 BGR frame: box_xywh, landmarks (5 x 2), confidence, crop_xywh (frame pixels), crop, colours."""
     height, width = frame_bgr.shape[:2]
     small_rgb, scale = shrunk_for_detection(frame_bgr)
     faces = [as_face(row, scale, width, height) for row in mtcnn.find_faces(detector, small_rgb)]
-    return [face for face in faces if face and face["confidence"] >= MIN_CONFIDENCE]
+    faces = [face for face in faces if face and face["confidence"] >= MIN_CONFIDENCE]
+    for face in faces:
+        x, y, w, h = face["crop_xywh"] = grown_box(face["box_xywh"], MARGIN, width, height)
+        face["crop"] = frame_bgr[y : y + h, x : x + w]
+        face["colours"] = colour_histogram(face["crop"])
+    return faces
 
 
 def as_face(row, scale, width, height):
@@ -121,8 +123,6 @@ def as_face(row, scale, width, height):
 
 def colour_histogram(crop_bgr):
     """Return the joint BGR histogram of a crop, flattened, sum 1."""
-    import cv2
-
     bins = [COLOUR_BINS] * 3
     return cv2.calcHist([crop_bgr], [0, 1, 2], None, bins, [0, 256] * 3).ravel() / crop_bgr[..., 0].size
 
@@ -141,23 +141,13 @@ def crop_faces(job):
     """Write the faces of one video and its faces.json; return that record. Raises InputError, OutputError."""
     frames_record = files.read_needed(job.path / paths.FRAMES_RECORD, "00_convert_video_to_image.py")
     video_id, made_from = frames_record["video_id"], job.made_from()
-    frames, pictures, unreadable = [], [], []
-    for number, frame in enumerate(frames_record["frames"]):
-        picture = crops.read_image(job.path / frame["file"])
-        if picture is None:
-            unreadable.append(frame["file"])
-        else:
-            frames.append((number, frame))
-            pictures.append(picture)
-    if not pictures:
+    frames = list(enumerate(frames_record["frames"]))
+    pictures = {number: crops.read_image(job.path / frame["file"]) for number, frame in frames}
+    unreadable = [frame["file"] for number, frame in frames if pictures[number] is None]
+    frames = [(number, frame) for number, frame in frames if pictures[number] is not None]
+    if not frames:
         raise InputError("none of its frames is readable; delete the folder and run 00_convert_video_to_image.py")
-    found = [detect(picture) for picture in pictures]
-    for picture, faces in zip(pictures, found, strict=True):
-        for face in faces:
-            face["crop_xywh"] = grown_box(face["box_xywh"], MARGIN, picture.shape[1], picture.shape[0])
-            x, y, w, h = face["crop_xywh"]
-            face["crop"] = picture[y : y + h, x : x + w]
-            face["colours"] = colour_histogram(face["crop"])
+    found = [detect(pictures[number]) for number, _ in frames]
     rows, images = [], {}
     for (number, frame), faces, people in zip(frames, found, number_people(found), strict=True):
         for person, face in sorted(zip(people, faces, strict=True), key=lambda pair: pair[0]):
@@ -170,13 +160,13 @@ def crop_faces(job):
     record = {
         "video_id": video_id,
         "made_from": made_from,
-        "frames_read": len(pictures),
+        "frames_read": len(frames),
         "unreadable": unreadable,
         "warnings": [f"{name} is not readable; run 00_convert_video_to_image.py --force" for name in unreadable],
-        "reason": None if rows else f"{quality.NO_FACE} in {len(pictures)} frames",
+        "reason": None if rows else f"{quality.NO_FACE} in {len(frames)} frames",
         "landmark_names": LANDMARK_NAMES,
         "faces": rows,
-        "counts": {"frames": len(pictures), "faces": len(rows), "without a face": 0 if rows else 1},
+        "counts": {"frames": len(frames), "faces": len(rows), "without a face": 0 if rows else 1},
     }
     return job.write(images, record)
 

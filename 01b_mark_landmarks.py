@@ -7,6 +7,8 @@ Rerun   skips videos whose marks are complete and were drawn on the same faces
 
 import sys
 
+import cv2
+
 from common import cli, files, paths
 from deepfake.parallel import loop
 from deepfake.preprocessing import crops, inputs
@@ -19,8 +21,6 @@ RED_BGR = (0, 0, 255)
 
 def mark(face_bgr, landmarks):
     """Return a copy of the uint8 face (h, w, 3) with a red disc on each (x, y) of `landmarks`, in crop pixels."""
-    import cv2
-
     radius = max(1, face_bgr.shape[1] // RADIUS_PER_WIDTH)
     marked = face_bgr.copy()
     for x, y in landmarks:

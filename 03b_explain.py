@@ -15,6 +15,7 @@ import sys
 import time
 from itertools import groupby
 
+import cv2
 import numpy as np
 
 from common import cli, files, messages, paths
@@ -58,8 +59,6 @@ def draw_overlay(face_bgr, share):
 
     Viridis gets lighter evenly, also for the colour-blind and in print (Smith & van der Walt, 2015).
     """
-    import cv2
-
     height, width = face_bgr.shape[:2]
     share = np.clip(cv2.resize(share.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC), 0, 1)
     grey = cv2.cvtColor(cv2.cvtColor(face_bgr, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)

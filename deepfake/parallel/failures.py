@@ -62,11 +62,6 @@ def codes_of_reasons(data_dir):
     return {record["reason"]: record["code"] for record in failures(data_dir) if record.get("code")}
 
 
-def source_name(frame_dir):
-    """Return the name of the video that a folder of frames is of, the folder's own if it does not say."""
-    return files.read_json(frame_dir / paths.FRAMES_RECORD, made_from={})["made_from"].get("filename") or frame_dir.name
-
-
 def failed_inputs(data_dir, videos_dir, frames_dir, verdicts):
     """Return the failures {"stage", "filename", "reason"} of inputs in `videos_dir` (or of that file) without a verdict.
 
@@ -78,9 +73,9 @@ def failed_inputs(data_dir, videos_dir, frames_dir, verdicts):
     judged |= {os.path.join(frames_dir, row["video_id"]) for row in verdicts}  # where 01a failed
     found = []
     for record in failures(data_dir):
-        # A later step failed on the folder of a video's frames.
-        path, is_input = Path(record["path"]), record["stage"] == "00"
+        path, is_input = Path(record["path"]), record["stage"] == "00"  # else it is the folder of a video's frames
         if path.is_relative_to(videos_dir if is_input else frames_dir) and str(path) not in judged:
-            filename = os.path.relpath(path, root) if is_input else source_name(path)
-            found.append({"stage": record["stage"], "filename": filename, "reason": record["reason"]})
+            made_from = files.read_json(path / paths.FRAMES_RECORD, made_from={})["made_from"]
+            name = os.path.relpath(path, root) if is_input else made_from.get("filename") or path.name
+            found.append({"stage": record["stage"], "filename": name, "reason": record["reason"]})
     return found

@@ -65,19 +65,6 @@ class Job:
             shutil.rmtree(self.target_dir, ignore_errors=True)
 
 
-def sort_out(jobs, force):
-    """Return (jobs to do, [(job, its record)] of what is complete, [(job, InputError)] of what the user's own files block)."""
-    todo, done, blocked = [], [], []
-    for job in jobs:
-        if error := job.blocked():
-            blocked.append((job, error))
-        elif not force and (record := job.finished()) is not None:
-            done.append((job, record))
-        else:
-            todo.append(job)
-    return todo, done, blocked
-
-
 def work_through(stage, function, jobs, args, data_dir, problems=(), set_up=None):
     """Do every Job that is not complete, record failures, print the summary; return the exit status.
 
@@ -86,8 +73,14 @@ def work_through(stage, function, jobs, args, data_dir, problems=(), set_up=None
     once in each worker process with the number of CPU threads that it may use.
     """
     started = time.monotonic()
-    counts, warnings, failed = Counter(), [], []
-    todo, done, blocked = sort_out(jobs, args.force)
+    counts, warnings, failed, todo, done, blocked = Counter(), [], [], [], [], []
+    for job in jobs:
+        if error := job.blocked():
+            blocked.append((job, error))
+        elif not args.force and (record := job.finished()):
+            done.append((job, record))
+        else:
+            todo.append(job)
     if spark.on_spark(args):
         name = f"{stage} of {len(todo)} videos"
         results = spark.run_on_spark(args.spark_master, name, function, todo, args.timeout, set_up, (1,))

@@ -6,6 +6,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 from common.errors import InputError, writing
@@ -15,8 +16,6 @@ from deepfake.preprocessing import quality
 
 def read_image(path):
     """Return the uint8 BGR picture (h, w, 3) of a file, or None if it is missing or not readable."""
-    import cv2
-
     try:
         data = np.fromfile(path, np.uint8)  # OpenCV itself cannot open every name on every system
     except (OSError, ValueError):  # a name with a NUL in it
@@ -29,8 +28,6 @@ def read_image(path):
 
 def as_png(picture_bgr):
     """Return the bytes of a uint8 BGR picture (h, w, 3) as PNG. Raises InputError where it cannot be written."""
-    import cv2
-
     encoded, data = cv2.imencode(".png", picture_bgr)
     if not encoded:
         raise InputError("a picture cannot be written as PNG")
@@ -39,8 +36,6 @@ def as_png(picture_bgr):
 
 def to_square(face_bgr, size):
     """Return a uint8 BGR face (h, w, 3) as uint8 RGB (size, size, 3); the sides are scaled independently."""
-    import cv2
-
     # At ratios near 1, averages and linear weights blur in bands, which looks like a face made of parts; cubic ones hardly do.
     shrinks = 1.5 * size < min(face_bgr.shape[:2])
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
@@ -76,8 +71,6 @@ def load_faces(paths, size, scratch_dir=None, sides_px=None, measures=None, read
     `sides_px`, an array (n, 2), receives the width and height that each face has in its file; `measures`, (n, 2), its brightness
     and sharpness (`deepfake.preprocessing.quality.measure`). `read` gives the BGR picture of a path, or None.
     """
-    import cv2
-
     faces_rgb = new_faces(len(paths), size, scratch_dir)
     cv2.setNumThreads(1)  # each thread has a face of its own; sharing one costs more time than it saves
 

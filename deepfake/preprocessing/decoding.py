@@ -4,6 +4,7 @@ import gc
 import os
 from itertools import chain
 
+import av
 import numpy as np
 
 from common.errors import InputError
@@ -24,8 +25,6 @@ def check_size(width, height, max_pixels=MAX_PIXELS):
 
 def open_video(path):
     """Open a local video file with PyAV: one thread, listed containers only. Raises InputError."""
-    import av
-
     try:
         container = av.open(os.path.abspath(path), options=OPEN_OPTIONS, metadata_errors="replace")
     except av.FFmpegError as error:
@@ -42,8 +41,6 @@ def open_video(path):
 
 def demux(container, stream):
     """Yield the stream's packets up to the end or to where the file is damaged."""
-    import av
-
     try:
         for packet in container.demux(stream):
             if packet.size:
@@ -54,8 +51,6 @@ def demux(container, stream):
 
 def decode(context, packet):
     """Return the frames that one packet (None: the end) completes; a damaged packet gives none."""
-    import av
-
     try:
         return context.decode(packet)
     except (av.FFmpegError, EOFError):

@@ -1,5 +1,7 @@
 """What of a face can be judged: its light, its sharpness, and why it is left out if they are not enough."""
 
+import cv2
+
 from common.constants import MARGIN, MIN_CONFIDENCE
 
 NO_FACE = f"no face of confidence >= {MIN_CONFIDENCE}"  # begins the reason of a video in which none was found
@@ -30,8 +32,6 @@ def measure(crop_bgr):
     brightness: mean luma, 0 to 255. sharpness: variance of the Laplacian of the luma (Pech-Pacheco et al., ICPR 2000) of the crop
     at 128 px, as if the face's mean luma were 128, so that a dim face is not taken for a blurred one.
     """
-    import cv2
-
     luma = cv2.cvtColor(crop_bgr, cv2.COLOR_BGR2GRAY)
     interpolation = cv2.INTER_AREA if min(luma.shape) > SHARPNESS_SIDE_PX else cv2.INTER_LINEAR
     luma = cv2.resize(luma, (SHARPNESS_SIDE_PX, SHARPNESS_SIDE_PX), interpolation=interpolation)

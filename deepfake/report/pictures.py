@@ -3,6 +3,8 @@
 import base64
 from concurrent.futures import ThreadPoolExecutor
 
+import cv2
+
 from common import files, paths
 from common.messages import progress
 from deepfake.parallel import pool
@@ -52,8 +54,6 @@ def paths_of(face, folder, face_kind, explained):
 
 def thumbnail(path, side_px):
     """Return a picture shrunk to `side_px` (longer side) as base64 WebP, or None if it is not readable."""
-    import cv2
-
     picture = crops.read_image(path) if path else None
     if picture is None:
         return None

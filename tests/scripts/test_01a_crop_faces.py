@@ -375,7 +375,9 @@ def test_shards_of_folders(tmp_path, monkeypatch):
         folder.mkdir(parents=True)
         (folder / "frames.json").write_text(json.dumps({"made_from": {}, "frames": ["x" * 99] * index}))
     shares = []
-    monkeypatch.setattr(loop, "work_through", lambda *arguments: shares.append([job.path.name for job in arguments[2]]))
+    monkeypatch.setattr(
+        loop, "work_through", lambda *arguments, **_: shares.append([job.path.name for job in arguments[2]])
+    )
     for number in range(1, 17):
         step.main(["--data-dir", str(tmp_path), "--shard", f"{number}/16"])
     assert sorted(sum(shares, [])) == [f"v{index}" for index in range(5)] and len(shares) == 16
