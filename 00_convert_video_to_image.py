@@ -44,60 +44,10 @@ def choose_frames(times_s, count=FRAMES_PER_VIDEO):
     return sorted(chosen)
 
 
-def plan_decoding(packets, wanted_pts):
-    """Return the (first, last) packet ranges, in decoding order, that hold everything the wanted frames depend on.
-
-    `packets`: (pts, is_keyframe) in decoding order. A range starts at a keyframe. A frame shown before its keyframe ("leading",
-    in an open group of pictures) also depends on the group before (H.264, ITU-T H.264 (08/2021), 8.2.5.2).
-    """
-    ranges, wanted_pts = [], set(wanted_pts)
-    keyframes = []
-    for index, (pts, is_keyframe) in enumerate(packets):
-        if is_keyframe:
-            keyframes.append(index)
-        if pts not in wanted_pts:
-            continue
-        start = keyframes[-1] if keyframes else 0
-        if keyframes and pts < packets[start][0]:
-            start = keyframes[-2] if len(keyframes) > 1 else 0
-        if ranges and start <= ranges[-1][1]:
-            ranges[-1] = (ranges[-1][0], index)
-        else:
-            ranges.append((start, index))
-    return ranges
-
-
 def saved_size(width, height, max_side):
     """Return (width, height) shrunk so that the longer side is at most `max_side`, and the scale; never enlarged."""
     scale = min(1.0, max_side / max(width, height))
     return max(1, round(width * scale)), max(1, round(height * scale)), scale
-
-
-def read_planned(path, packets, wanted_pts):
-    """Return {pts: frame} for the wanted presentation times, decoding only what they depend on.
-
-    Frames that nothing refers to are skipped unless wanted: the pixels are those of a full decode. (Skipping all
-    B-frames would be faster, but other frames may refer to them, and then the pixels are wrong.)
-    """
-    found, wanted_pts = {}, set(wanted_pts)
-    container, stream = decoding.open_video(path)
-    with container:
-        context = stream.codec_context
-        ranges = iter(plan_decoding(packets, wanted_pts))
-        start, end = next(ranges)
-        for index, packet in enumerate(decoding.demux(container, stream)):
-            if index < start:
-                continue
-            context.skip_frame = "DEFAULT" if packet.pts in wanted_pts else "NONREF"
-            frames = decoding.decode(context, packet)
-            if index == end:
-                frames += decoding.decode(context, None)
-                context.flush_buffers()
-                start, end = next(ranges, (None, None))
-            found.update((frame.pts, frame) for frame in frames if frame.pts in wanted_pts)
-            if start is None:
-                break
-    return found
 
 
 def read_in_order(path, count, frame_count):
@@ -146,7 +96,7 @@ def read_video(path, count, max_side):
     frames, warnings, expected = [], [], len(shown_pts)
     if len(all_pts) == expected:
         wanted_pts = [all_pts[index] for index in choose_frames(all_pts, count)]
-        found = read_planned(path, packets, wanted_pts)
+        found = decoding.read_planned(path, packets, wanted_pts)
         frames, total = [found[pts] for pts in wanted_pts if pts in found], len(all_pts)
         times_s = [float((frame.pts - all_pts[0]) * time_base) for frame in frames]
     if len(frames) < min(count, expected):

@@ -57,6 +57,56 @@ def decode(context, packet):
         return []
 
 
+def plan_decoding(packets, wanted_pts):
+    """Return the (first, last) packet ranges, in decoding order, that hold everything the wanted frames depend on.
+
+    `packets`: (pts, is_keyframe) in decoding order. A range starts at a keyframe. A frame shown before its keyframe ("leading",
+    in an open group of pictures) also depends on the group before (H.264, ITU-T H.264 (08/2021), 8.2.5.2).
+    """
+    ranges, wanted_pts = [], set(wanted_pts)
+    keyframes = []
+    for index, (pts, is_keyframe) in enumerate(packets):
+        if is_keyframe:
+            keyframes.append(index)
+        if pts not in wanted_pts:
+            continue
+        start = keyframes[-1] if keyframes else 0
+        if keyframes and pts < packets[start][0]:
+            start = keyframes[-2] if len(keyframes) > 1 else 0
+        if ranges and start <= ranges[-1][1]:
+            ranges[-1] = (ranges[-1][0], index)
+        else:
+            ranges.append((start, index))
+    return ranges
+
+
+def read_planned(path, packets, wanted_pts):
+    """Return {pts: frame} for the wanted presentation times, decoding only what they depend on.
+
+    Frames that nothing refers to are skipped unless wanted: the pixels are those of a full decode. (Skipping all
+    B-frames would be faster, but other frames may refer to them, and then the pixels are wrong.)
+    """
+    found, wanted_pts = {}, set(wanted_pts)
+    container, stream = open_video(path)
+    with container:
+        context = stream.codec_context
+        ranges = iter(plan_decoding(packets, wanted_pts))
+        start, end = next(ranges)
+        for index, packet in enumerate(demux(container, stream)):
+            if index < start:
+                continue
+            context.skip_frame = "DEFAULT" if packet.pts in wanted_pts else "NONREF"
+            frames = decode(context, packet)
+            if index == end:
+                frames += decode(context, None)
+                context.flush_buffers()
+                start, end = next(ranges, (None, None))
+            found.update((frame.pts, frame) for frame in frames if frame.pts in wanted_pts)
+            if start is None:
+                break
+    return found
+
+
 def to_picture(frame, width, height):
     """Return a decoded frame as uint8 BGR, converted and shrunk in one pass, then turned upright (or mirrored)."""
     picture = frame.reformat(width=width, height=height, format="bgr24", interpolation="AREA").to_ndarray()

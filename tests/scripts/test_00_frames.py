@@ -70,21 +70,24 @@ OPEN = [(0, True), (3, False), (1, False), (2, False), (6, True), (4, False), (5
 
 
 def test_plan_decodes_from_the_keyframe_to_the_wanted_packet():
-    assert step.plan_decoding(CLOSED, [1]) == [(0, 2)]
-    assert step.plan_decoding(CLOSED, [0, 8]) == [(0, 0), (8, 8)]
-    assert step.plan_decoding(CLOSED, [2, 5]) == [(0, 3), (4, 6)]
-    assert step.plan_decoding(CLOSED, [5, 6]) == [(4, 7)]
+    assert decoding.plan_decoding(CLOSED, [1]) == [(0, 2)]
+    assert decoding.plan_decoding(CLOSED, [0, 8]) == [(0, 0), (8, 8)]
+    assert decoding.plan_decoding(CLOSED, [2, 5]) == [(0, 3), (4, 6)]
+    assert decoding.plan_decoding(CLOSED, [5, 6]) == [(4, 7)]
 
 
 def test_plan_starts_a_group_earlier_for_leading_frames():
-    assert step.plan_decoding(OPEN, [4]) == [(0, 5)]
-    assert step.plan_decoding(OPEN, [6]) == [(4, 4)]
-    assert step.plan_decoding(OPEN, [7]) == [(4, 8)]
-    assert step.plan_decoding(OPEN, [1, 4, 9]) == [(0, 7)] or step.plan_decoding(OPEN, [1, 4, 9]) == [(0, 5), (7, 7)]
+    assert decoding.plan_decoding(OPEN, [4]) == [(0, 5)]
+    assert decoding.plan_decoding(OPEN, [6]) == [(4, 4)]
+    assert decoding.plan_decoding(OPEN, [7]) == [(4, 8)]
+    assert decoding.plan_decoding(OPEN, [1, 4, 9]) == [(0, 7)] or decoding.plan_decoding(OPEN, [1, 4, 9]) == [
+        (0, 5),
+        (7, 7),
+    ]
 
 
 def test_plan_without_keyframes_starts_at_the_beginning():
-    assert step.plan_decoding([(0, False), (1, False), (2, False)], [1]) == [(0, 1)]
+    assert decoding.plan_decoding([(0, False), (1, False), (2, False)], [1]) == [(0, 1)]
 
 
 # sizes
@@ -161,7 +164,7 @@ def test_frames_nobody_needs_are_not_decoded(tmp_path, monkeypatch):
 
     monkeypatch.setattr(decoding, "decode", counted)
     packets, wanted_pts = plan_input(path)
-    assert set(step.read_planned(path, packets, wanted_pts)) == set(wanted_pts)
+    assert set(decoding.read_planned(path, packets, wanted_pts)) == set(wanted_pts)
     assert 11 <= len(decoded) < 60
 
 
