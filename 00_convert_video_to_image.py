@@ -44,12 +44,6 @@ def choose_frames(times_s, count=FRAMES_PER_VIDEO):
     return sorted(chosen)
 
 
-def saved_size(width, height, max_side):
-    """Return (width, height) shrunk so that the longer side is at most `max_side`, and the scale; never enlarged."""
-    scale = min(1.0, max_side / max(width, height))
-    return max(1, round(width * scale)), max(1, round(height * scale)), scale
-
-
 def read_in_order(path, count, frame_count):
     """Return (frames, times_s, total) by decoding every frame; for files whose packets carry no usable times.
 
@@ -109,7 +103,7 @@ def read_video(path, count, max_side):
     if cut_off or declared_s > 1.05 * length_s + 0.5:
         warnings.append(f"is damaged or cut off after {length_s:.1f} s")
     shown = (round(width * float(ratio)), height)
-    size = saved_size(*shown, max_side)[:2]
+    size = crops.saved_size(*shown, max_side)[:2]
     pictures = [decoding.to_picture(frame, *size) for frame in frames]
     if pictures[0].shape[:2] == size != size[::-1]:  # turned by 90 degrees
         shown = shown[::-1]
@@ -129,7 +123,7 @@ def read_photo(path, max_side):
     except (OSError, ValueError, SyntaxError) as error:
         raise InputError(f"cannot be read: {error}") from error
     shown = shown_rgb.shape[1::-1]
-    width, height, _ = saved_size(*shown, max_side)
+    width, height, _ = crops.saved_size(*shown, max_side)
     picture = cv2.resize(shown_rgb[..., ::-1], (width, height), interpolation=cv2.INTER_AREA)
     return [picture], [0.0], shown, {"fps": None, "length_s": 0.0, "frames_total": 1, "warnings": []}
 
@@ -161,7 +155,7 @@ def convert(job):
         "made_from": made_from,
         "width": int(shown[0]),
         "height": int(shown[1]),
-        "scale": round(saved_size(*shown, max_side)[2], 6),
+        "scale": round(crops.saved_size(*shown, max_side)[2], 6),
         **facts,
         "frames": [{"file": name, "time_s": round(time_s, 3)} for name, time_s in zip(names, times_s, strict=True)],
         "counts": {"frames": len(names)},

@@ -35,7 +35,7 @@ HOW_TO_READ = (
 )
 METHOD = "HiResCAM (Draelos & Carin, 2020) of the logit of FAKE = 1 - P(real)"
 RECORD_OF = {"faces": paths.FACES_RECORD, "marked_faces": paths.MARKS_RECORD}
-BATCH, BATCH_PIXELS = 32, 2**19  # faces that the network gets at once, and pixels of them at most
+BATCH, BATCH_PIXELS = 32, 2**19  # faces that the scorer gets at once, and pixels of them at most
 # In log-odds of FAKE, if the whole crop were like the place. With it a line is drawn on 88 % of the validation blends that the
 # base weights (224 px) call FAKE, and on no real face that they call REAL.
 # Weaker places get weaker colours, so that a face without any stays grey.
@@ -48,7 +48,7 @@ SAME_SCORE = 0.05  # mixed precision moves scores by a hundredth; other weights 
 def colour_share(heat, slope):
     """Return heat (rows, columns) as a share of full colour, or of its strongest place if that is above full colour.
 
-    `slope`: of the calibration, logits to log-odds. Else all of a face that a network is very sure of would be one colour.
+    `slope`: of the calibration, logits to log-odds. Else all of a face that a scorer is very sure of would be one colour.
     """
     share = slope * heat * heat.size / FULL_COLOUR
     return share / max(1.0, share.max())
@@ -172,9 +172,8 @@ def explain_jobs(jobs, explain, input_size):
 
 def build_parser():
     parser = cli.make_parser(__doc__)
-    cli.add_path(parser, "videos_dir")
+    cli.add_path(parser, "videos_dir", "predictions")
     cli.add_frames_dir(parser)
-    cli.add_path(parser, "predictions")
     cli.add_weights(parser)
     count = "the most suspicious ones (default: %(default)s)"
     parser.add_argument("--faces-per-video", type=cli.positive, default=3, metavar="N", help=count)

@@ -28,7 +28,7 @@ MOST_VIDEOS = 2000  # beyond, browsers get slow; the rest is in video_preds.csv
 def read_faces(path, wanted):
     """Return ({video_id: its faces in time order} of the wanted videos, {video_id: split} of all, {weights: number of faces}).
 
-    The weights are the first digits of the digest of those that made the score; older predictions do not say.
+    The weights are the first digits of the digest of those that made the score, None in older predictions, which do not say.
     """
     faces, splits, weights = defaultdict(list), {}, Counter()
     with open(path, "rb") as file:
@@ -38,8 +38,7 @@ def read_faces(path, wanted):
             except (ValueError, RecursionError):
                 continue  # 04 has said so
             splits[line["video_id"]] = line["split"]
-            if isinstance(known := line.get("weights"), str):
-                weights[known] += 1
+            weights[line["weights"]] += 1
             if line["video_id"] in wanted and (face := page.as_face(line)):
                 faces[face["video_id"]].append(face)
     for found in faces.values():
@@ -101,10 +100,8 @@ def is_outdated(metrics, predictions):
 
 def build_parser():
     parser = cli.make_parser(__doc__)
-    cli.add_path(parser, "videos_dir")
+    cli.add_path(parser, "videos_dir", "predictions", "output_dir")
     cli.add_frames_dir(parser)
-    cli.add_path(parser, "predictions")
-    cli.add_path(parser, "output_dir")
     cli.add_weights(parser, "the .h5 file that judged, with its .json")
     parser.add_argument("--output", metavar="HTML", help=f"the page (default: OUTPUT_DIR/{paths.REPORT})")
     most = "show the N most suspicious videos only (default: %(default)s, which browsers still take well)"

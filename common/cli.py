@@ -31,10 +31,11 @@ def make_parser(doc):
     return parser
 
 
-def add_path(parser, option):
-    """Add `--videos-dir` and the like, with its default below the data root named in the help."""
-    place = f"{OPTION_HELP[option]} (default: DATA_DIR/{paths.DEFAULT_NAMES[option]})"
-    parser.add_argument(f"--{option.replace('_', '-')}", metavar="PATH", help=place)
+def add_path(parser, *options):
+    """Add `--videos-dir` and the like, with their defaults below the data root named in the help."""
+    for option in options:
+        place = f"{OPTION_HELP[option]} (default: DATA_DIR/{paths.DEFAULT_NAMES[option]})"
+        parser.add_argument(f"--{option.replace('_', '-')}", metavar="PATH", help=place)
 
 
 def add_frames_dir(parser):
@@ -150,13 +151,10 @@ seed = number_that(lambda value: 0 <= value < 2**32, "0 to 4294967295", int)
 
 def shard(text):
     """Parse `I/N` with 1 <= I <= N."""
-    try:
-        number, count = (int(part) for part in text.split("/"))
-    except ValueError:
-        number, count = 0, 0
-    if not 1 <= number <= count:
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
         raise argparse.ArgumentTypeError(f"{text!r} is not I/N with 1 <= I <= N, for example 2/16")
-    return number, count
+    return int(found[1]), int(found[2])
 
 
 def spark_master(text):

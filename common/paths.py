@@ -1,4 +1,4 @@
-"""Where data lives, which files are inputs, and what each video is called."""
+"""Where data lives, and what its files and folders are called."""
 
 from pathlib import Path
 

@@ -37,12 +37,9 @@ def failures(data_dir):
     """Return the failure records of inputs that still exist, sorted by stage and path; older ones have no `code`."""
     names = (Path(data_dir) / FAILURES_DIR).glob("*/*.json")
     records = [files.read_json(name, stage="", path="", video="", reason="") for name in names]
+    kept = [record for record in records if os.path.lexists(record["path"])]
     # stage 00 notes a folder that it could not list; mended, it never becomes a job that would take the failure back
-    kept = [
-        record
-        for record in records
-        if os.path.lexists(record["path"]) and not (record["stage"] == "00" and _is_readable_folder(record["path"]))
-    ]
+    kept = [record for record in kept if record["stage"] != "00" or not _is_readable_folder(record["path"])]
     return sorted(kept, key=lambda record: (record["stage"], record["path"]))
 
 

@@ -1,4 +1,4 @@
-"""From a face file to the pixels that the network gets: one way, for training and for prediction."""
+"""From a face file to the pixels that the scorer gets: one way, for training and for prediction."""
 
 import json
 import os
@@ -18,11 +18,8 @@ def read_image(path):
     """Return the uint8 BGR picture (h, w, 3) of a file, or None if it is missing or not readable."""
     try:
         data = np.fromfile(path, np.uint8)  # OpenCV itself cannot open every name on every system
-    except (OSError, ValueError):  # a name with a NUL in it
-        return None
-    try:
         return cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    except cv2.error:
+    except (OSError, ValueError, cv2.error):  # ValueError: a name with a NUL in it
         return None
 
 
@@ -32,6 +29,12 @@ def as_png(picture_bgr):
     if not encoded:
         raise InputError("a picture cannot be written as PNG")
     return data.tobytes()
+
+
+def saved_size(width, height, max_side):
+    """Return (width, height) shrunk so that the longer side is at most `max_side`, and the scale; never enlarged."""
+    scale = min(1.0, max_side / max(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale)), scale
 
 
 def to_square(face_bgr, size):

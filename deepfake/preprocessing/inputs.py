@@ -100,10 +100,9 @@ def list_sources(videos_dir, data_dir=None):
             problems.append((path, InputError("is not a video or a photo by its name")))
         elif suffix not in COMPANION_SUFFIXES:
             others.append(path)
-    sources = []
+    sources = [same[0] for _, same in sorted(by_id.items()) if len(same) == 1]
     for video_id, same in sorted(by_id.items()):
         if len(same) == 1:
-            sources.append(same[0])
             continue
         names = " and ".join(f'"{source.filename}"' for source in same)
         error = InputError(f"{names} would share the id {video_id}; rename one", "same_id")

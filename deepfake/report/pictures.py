@@ -2,6 +2,7 @@
 
 import base64
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import cv2
 
@@ -36,12 +37,10 @@ def choose_faces(faces, number, explained):
 def explained_faces(folder, model_digest):
     """Return ({file: score} of the faces that 03b explained with this model, how to read the overlays)."""
     record = files.read_json(folder / paths.EXPLAINED_DIR / paths.EXPLAINED_RECORD)
-    if not model_digest or record.get("model_digest") != model_digest:
-        return {}, None
-    try:
-        return {face["file"]: face["score"] for face in record["faces"]}, str(record["how_to_read"])
-    except (KeyError, TypeError):
-        return {}, None
+    with suppress(KeyError, TypeError):  # it is damaged
+        if model_digest and record["model_digest"] == model_digest:
+            return {face["file"]: face["score"] for face in record["faces"]}, str(record["how_to_read"])
+    return {}, None
 
 
 def paths_of(face, folder, face_kind, explained):
@@ -57,9 +56,7 @@ def thumbnail(path, side_px):
     picture = crops.read_image(path) if path else None
     if picture is None:
         return None
-    height, width = picture.shape[:2]
-    scale = min(1, side_px / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    size = crops.saved_size(*picture.shape[1::-1], side_px)[:2]
     small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
     done, encoded = cv2.imencode(".webp", small, [cv2.IMWRITE_WEBP_QUALITY, WEBP_QUALITY])
     return base64.b64encode(encoded.tobytes()).decode() if done else None

@@ -80,7 +80,7 @@ def read_model_facts(weights):
 
 
 def is_training(known):
-    """Tell whether a JSON object says what a network was trained on, as 03 writes it."""
+    """Tell whether a JSON object says what a scorer was trained on, as 03 writes it."""
     numbers = [known.get(name) for name in ("real_videos", "fake_videos", "faces", "self_blend")]
     folders = known.get("fake_folders")
     return all(isinstance(n, (int, float)) and 0 <= n < predictions.LARGEST_NUMBER for n in numbers) and (
@@ -112,7 +112,7 @@ def read_robustness(output_dir, weights_digest):
 
 def foreign_faces(scored_by, weights_digest):
     """Return how many faces were scored by other weights; `scored_by`: {first digits of the weights' digest: number of faces}."""
-    return sum(n for known, n in scored_by.items() if weights_digest and not weights_digest.startswith(known))
+    return sum(n for known, n in scored_by.items() if weights_digest and not weights_digest.startswith(known or ""))
 
 
 def learnt_from(record):
@@ -121,7 +121,7 @@ def learnt_from(record):
 
 
 def training_data(record):
-    """Return what the network was trained on, as far as its record says."""
+    """Return what the scorer was trained on, as far as its model card says."""
     if not record:
         return "unknown videos"
     known = record["trained_on"]
@@ -142,7 +142,7 @@ def training_data(record):
 
 
 def model_facts(record, weights, aggregate):
-    """Return {term: text} that says which network judged; `aggregate`: how metrics.json names what made a video's score."""
+    """Return {term: text} that says which scorer judged; `aggregate`: how metrics.json names what made a video's score."""
     score = {"A video's score": AGGREGATE_WORDS.get(aggregate, aggregate or "unknown")}
     if not record:
         lost = f"unknown: {model_record.record_path(weights).name} was not found"

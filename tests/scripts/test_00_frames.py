@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from common.errors import InputError
-from deepfake.preprocessing import decoding
+from deepfake.preprocessing import crops, decoding
 from deepfake.preprocessing.decoding import MAX_PIXELS, shown_frames
 from tests import videos
 from tests.videos import number_of, set_matrix, write_avi, write_numbered, write_streamed, write_video
@@ -94,11 +94,11 @@ def test_plan_without_keyframes_starts_at_the_beginning():
 
 
 def test_saved_size_shrinks_and_never_enlarges():
-    assert step.saved_size(1920, 1080, 960) == (960, 540, 0.5)
-    assert step.saved_size(1080, 1920, 960) == (540, 960, 0.5)
-    assert step.saved_size(960, 540, 960) == (960, 540, 1.0)
-    assert step.saved_size(100, 50, 960) == (100, 50, 1.0)
-    assert step.saved_size(9600, 3, 960)[:2] == (960, 1)
+    assert crops.saved_size(1920, 1080, 960) == (960, 540, 0.5)
+    assert crops.saved_size(1080, 1920, 960) == (540, 960, 0.5)
+    assert crops.saved_size(960, 540, 960) == (960, 540, 1.0)
+    assert crops.saved_size(100, 50, 960) == (100, 50, 1.0)
+    assert crops.saved_size(9600, 3, 960)[:2] == (960, 1)
 
 
 def test_check_size():
@@ -147,7 +147,7 @@ def test_frames_equal_those_of_a_complete_decode(name, tmp_path):
     ideal = np.linspace(0, len(everything) - 1, len(pictures))
     assert np.abs(np.array(numbers) - ideal).max() <= 2
     assert np.allclose(times_s, np.array(numbers) / 25, atol=1e-3)
-    width, height, _ = step.saved_size(*shown, 960)
+    width, height, _ = crops.saved_size(*shown, 960)
     for number, picture in zip(numbers, pictures, strict=True):
         frame = everything[number].reformat(width=width, height=height, format="bgr24", interpolation="AREA")
         assert np.array_equal(frame.to_ndarray(), picture), number
