@@ -9,18 +9,18 @@ import gc
 import os
 import shutil
 import sys
-from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 
+import cv2
 import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from common import cli, files, messages, paths
 from common.constants import FRAMES_PER_VIDEO, MAX_SIDE_PX
 from common.errors import InputError
 from common.messages import say
 from deepfake.parallel import loop
-from deepfake.preprocessing import decoding, inputs
+from deepfake.preprocessing import crops, decoding, inputs
 
 STAGE = "00"
 TIMEOUT_S = 600  # per video
@@ -44,73 +44,16 @@ def choose_frames(times_s, count=FRAMES_PER_VIDEO):
     return sorted(chosen)
 
 
-def plan_decoding(packets, wanted_pts):
-    """Return the (first, last) packet ranges, in decoding order, that hold everything the wanted frames depend on.
-
-    `packets`: (pts, is_keyframe) in decoding order. A range starts at a keyframe. A frame shown before its keyframe ("leading",
-    in an open group of pictures) also depends on the group before (H.264, ITU-T H.264 (08/2021), 8.2.5.2).
-    """
-    ranges, wanted_pts = [], set(wanted_pts)
-    keyframes = []
-    for index, (pts, is_keyframe) in enumerate(packets):
-        if is_keyframe:
-            keyframes.append(index)
-        if pts not in wanted_pts:
-            continue
-        start = keyframes[-1] if keyframes else 0
-        if keyframes and pts < packets[start][0]:
-            start = keyframes[-2] if len(keyframes) > 1 else 0
-        if ranges and start <= ranges[-1][1]:
-            ranges[-1] = (ranges[-1][0], index)
-        else:
-            ranges.append((start, index))
-    return ranges
-
-
-def saved_size(width, height, max_side):
-    """Return (width, height) shrunk so that the longer side is at most `max_side`, and the scale; never enlarged."""
-    scale = min(1.0, max_side / max(width, height))
-    return max(1, round(width * scale)), max(1, round(height * scale)), scale
-
-
-def read_planned(path, packets, wanted_pts):
-    """Return {pts: frame} for the wanted presentation times, decoding only what they depend on.
-
-    Frames that nothing refers to are skipped unless wanted: the pixels are those of a full decode. (Skipping all
-    B-frames would be faster, but other frames may refer to them, and then the pixels are wrong.)
-    """
-    found, wanted_pts = {}, set(wanted_pts)
-    container, stream = decoding.open_video(path)
-    with container:
-        context = stream.codec_context
-        ranges = iter(plan_decoding(packets, wanted_pts))
-        start, end = next(ranges)
-        for index, packet in enumerate(decoding.demux(container, stream)):
-            if index < start:
-                continue
-            context.skip_frame = "DEFAULT" if packet.pts in wanted_pts else "NONREF"
-            frames = decoding.decode(context, packet)
-            if index == end:
-                frames += decoding.decode(context, None)
-                context.flush_buffers()
-                start, end = next(ranges, (None, None))
-            found.update((frame.pts, frame) for frame in frames if frame.pts in wanted_pts)
-            if start is None:
-                break
-    return found
-
-
 def read_in_order(path, count, frame_count):
     """Return (frames, times_s, total) by decoding every frame; for files whose packets carry no usable times.
 
     `frame_count` is a guess; if the file delivers another number it is read once more.
     """
     for _ in range(2):
-        kept, total, fps = {}, 0, 25.0
-        wanted = set(choose_frames(range(frame_count), count))
+        kept, total, wanted = {}, 0, set(choose_frames(range(frame_count), count))
         container, stream = decoding.open_video(path)
         with container:
-            fps = float(stream.average_rate or fps)
+            fps = float(stream.average_rate or 25)
             for packet in chain(decoding.demux(container, stream), (None,)):
                 for frame in decoding.decode(stream.codec_context, packet):
                     if total in wanted:
@@ -142,12 +85,12 @@ def read_video(path, count, max_side):
         width, height, ratio = stream.width, stream.height, stream.sample_aspect_ratio or 1
         fps = float(stream.average_rate) if stream.average_rate else None
     if not shown_pts:
-        raise InputError("has no readable frame")
+        raise InputError("has no readable frame", "no_frame")
     all_pts = sorted({pts for pts in shown_pts if pts is not None})
     frames, warnings, expected = [], [], len(shown_pts)
     if len(all_pts) == expected:
         wanted_pts = [all_pts[index] for index in choose_frames(all_pts, count)]
-        found = read_planned(path, packets, wanted_pts)
+        found = decoding.read_planned(path, packets, wanted_pts)
         frames, total = [found[pts] for pts in wanted_pts if pts in found], len(all_pts)
         times_s = [float((frame.pts - all_pts[0]) * time_base) for frame in frames]
     if len(frames) < min(count, expected):
@@ -155,12 +98,12 @@ def read_video(path, count, max_side):
         if total < expected:
             warnings.append(f"can be read only in part: {total} of {expected} frames")
     if not frames:
-        raise InputError("has no readable frame")
+        raise InputError("has no readable frame", "no_frame")
     length_s = max(total / fps if fps else 0.0, times_s[-1])
     if cut_off or declared_s > 1.05 * length_s + 0.5:
         warnings.append(f"is damaged or cut off after {length_s:.1f} s")
     shown = (round(width * float(ratio)), height)
-    size = saved_size(*shown, max_side)[:2]
+    size = crops.saved_size(*shown, max_side)[:2]
     pictures = [decoding.to_picture(frame, *size) for frame in frames]
     if pictures[0].shape[:2] == size != size[::-1]:  # turned by 90 degrees
         shown = shown[::-1]
@@ -170,118 +113,74 @@ def read_video(path, count, max_side):
 
 def read_photo(path, max_side):
     """Return the same as read_video for a still image, turned upright as its EXIF rotation says. Raises InputError."""
-    import cv2
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
     Image.MAX_IMAGE_PIXELS = None  # check_size is stricter
     try:
         with Image.open(path, formats=("JPEG", "PNG", "WEBP")) as image:
             decoding.check_size(*image.size, decoding.MAX_PHOTO_PIXELS)
             shown_rgb = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        reason = "is not a readable photo" if isinstance(error, UnidentifiedImageError) else f"cannot be read: {error}"
-        raise InputError(reason) from error
+    except UnidentifiedImageError as error:
+        raise InputError("is not a readable photo", "not_a_photo") from error
+    except (OSError, ValueError, SyntaxError) as error:
+        raise InputError(f"cannot be read: {error}") from error
     shown = shown_rgb.shape[1::-1]
-    width, height, _ = saved_size(*shown, max_side)
+    width, height, _ = crops.saved_size(*shown, max_side)
     picture = cv2.resize(shown_rgb[..., ::-1], (width, height), interpolation=cv2.INTER_AREA)
     return [picture], [0.0], shown, {"fps": None, "length_s": 0.0, "frames_total": 1, "warnings": []}
 
 
-@dataclass(frozen=True)
-class Job:
-    """One video or photo to take frames from."""
-
-    source: inputs.Source
-    frames_dir: Path
-    count: int
-    max_side: int
-
-    @property
-    def path(self):
-        return self.source.path
-
-    @property
-    def target_dir(self):
-        return self.frames_dir / self.source.video_id
-
-    def made_from(self):
-        return {
-            "filename": self.source.filename,
-            **files.source_stamp(self.path),
-            "frames": self.count,
-            "max_side": self.max_side,
-        }
-
-    def is_ours(self):
-        return files.is_our_folder(self.target_dir, paths.FRAMES_RECORD)
-
-    def finished(self):
-        record = files.read_json(self.target_dir / paths.FRAMES_RECORD)
-        try:
-            return record if record and record.get("made_from") == self.made_from() else None
-        except OSError:
-            return None
+def origin(job):
+    """Return what identifies the content of a Job's video or photo, without reading it."""
+    return {"filename": job.payload.filename, **files.source_stamp(job.path)}
 
 
 def convert(job):
     """Write the frames of one video and its frames.json; return that record. Raises InputError, OutputError."""
-    import cv2
-
     cv2.setNumThreads(1)  # there is one process per core
-    video_id = job.source.video_id
+    source, count, max_side = job.payload, job.settings["frames"], job.settings["max_side"]
     try:
         made_from = job.made_from()
         if not made_from["size_bytes"]:
-            raise InputError("is empty")
-        with open(job.path, "rb"):
-            pass
+            raise InputError("is empty", "empty")
+        open(source.path, "rb").close()
     except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}") from error
-    if job.source.is_photo:
-        pictures, times_s, shown, facts = read_photo(job.path, job.max_side)
+        code = "not_allowed" if isinstance(error, PermissionError) else None
+        raise InputError(f"cannot be read: {error.strerror}", code) from error
+    if source.is_photo:
+        pictures, times_s, shown, facts = read_photo(source.path, max_side)
     else:
-        pictures, times_s, shown, facts = read_video(job.path, job.count, job.max_side)
-    names = [f"{video_id}-{index:03d}.png" for index in range(len(pictures))]
+        pictures, times_s, shown, facts = read_video(source.path, count, max_side)
+    names = [f"{source.video_id}-{index:03d}.png" for index in range(len(pictures))]
     record = {
-        "video_id": video_id,
+        "video_id": source.video_id,
         "made_from": made_from,
         "width": int(shown[0]),
         "height": int(shown[1]),
-        "scale": round(saved_size(*shown, job.max_side)[2], 6),
+        "scale": round(crops.saved_size(*shown, max_side)[2], 6),
         **facts,
         "frames": [{"file": name, "time_s": round(time_s, 3)} for name, time_s in zip(names, times_s, strict=True)],
         "counts": {"frames": len(names)},
     }
-    with files.new_directory(job.target_dir) as folder:
-        for name, picture in zip(names, pictures, strict=True):
-            (folder / name).write_bytes(cv2.imencode(".png", picture)[1])
-        files.write_json(folder / paths.FRAMES_RECORD, record)
-    return record
+    return job.write({name: crops.as_png(picture) for name, picture in zip(names, pictures, strict=True)}, record)
 
 
 def prune(frames_dir, videos_dir):
     """Remove the folders made from videos that are no longer there."""
     root = videos_dir.parent if videos_dir.is_file() else videos_dir
     for folder in inputs.list_frame_dirs(frames_dir):
-        record = files.read_json(folder / paths.FRAMES_RECORD)
-        if record and not os.path.lexists(root / record["made_from"]["filename"]):
+        filename = files.read_json(folder / paths.FRAMES_RECORD, made_from={})["made_from"].get("filename")
+        if filename and not os.path.lexists(root / filename):
             shutil.rmtree(folder)
 
 
 def build_parser():
     parser = cli.make_parser(__doc__)
-    cli.add_path(parser, "videos_dir")
-    cli.add_frames_dir(parser)
-    parser.add_argument(
-        "--frames", type=cli.positive, default=FRAMES_PER_VIDEO, help="per video (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--max-side",
-        type=cli.positive,
-        default=MAX_SIDE_PX,
-        metavar="PX",
-        help="of a saved frame (default: %(default)s)",
-    )
+    for option, default, what in (
+        ("--frames", FRAMES_PER_VIDEO, "frames per video"),
+        ("--max-side", MAX_SIDE_PX, "longer side of a saved frame, in px"),
+    ):
+        parser.add_argument(
+            option, type=cli.positive, default=default, metavar="N", help=f"{what} (default: {default})"
+        )
     parser.add_argument("--prune", action="store_true", help="remove the frames of videos that are no longer there")
     cli.add_work_options(parser, TIMEOUT_S)
     return parser
@@ -302,7 +201,11 @@ def main(argv=None):
         prune(frames_dir, videos_dir)
     sizes = [source.path.stat().st_size if source.path.exists() else 0 for source in sources]  # 0: a broken link
     chosen = loop.share_of(sources, sizes, args.shard)
-    jobs = [Job(source, frames_dir, args.frames, args.max_side) for source in chosen[: args.limit]]
+    settings = {"frames": args.frames, "max_side": args.max_side}
+    jobs = [
+        loop.Job(source.path, frames_dir / source.video_id, paths.FRAMES_RECORD, origin, settings, source)
+        for source in chosen[: args.limit]
+    ]
     if args.shard[0] != 1:
         problems = []  # the first shard reports what no shard can read
     return loop.work_through(STAGE, convert, jobs, args, data_dir, problems)

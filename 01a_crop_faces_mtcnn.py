@@ -9,20 +9,20 @@ their number through the video; those seen in fewer than 3 frames come last.
 """
 
 import sys
-from dataclasses import dataclass
-from pathlib import Path
 
+import cv2
 import numpy as np
 
 from common import cli, files, paths
 from common.constants import LANDMARK_NAMES, MARGIN, MIN_CONFIDENCE, PERSON_MIN_FRAMES
 from common.errors import InputError
-from deepfake.parallel import loop, pool, spark
-from deepfake.preprocessing import crops, inputs, mtcnn
+from deepfake.parallel import loop
+from deepfake.preprocessing import crops, inputs, mtcnn, quality
 
 STAGE = "01a"
 TIMEOUT_S = 600  # per video
 DETECT_SIDE_PX = 640  # longer side of the copy that MTCNN sees: finds 98 % of the faces of 60 px and more
+SETTINGS = {"detector": f"mtcnn, longer side {DETECT_SIDE_PX} px", "min_confidence": MIN_CONFIDENCE, "margin": MARGIN}
 SAME_PERSON_COST = 1.5  # above this a face is somebody new; see `match_cost`
 COLOUR_BINS = 4  # per channel, for the histogram that tells people apart
 
@@ -84,16 +84,12 @@ def number_people(faces_by_frame):
 def set_up(threads):
     """Build this worker's MTCNN on `threads` CPU threads."""
     global detector
-    import cv2
-
     cv2.setNumThreads(threads)
     detector = mtcnn.build_detector(threads)
 
 
 def shrunk_for_detection(frame_bgr):
     """Return (uint8 RGB copy with a longer side of at most DETECT_SIDE_PX, its scale)."""
-    import cv2
-
     scale = min(1.0, DETECT_SIDE_PX / max(frame_bgr.shape[:2]))
     if scale < 1:
         frame_bgr = cv2.resize(frame_bgr, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
@@ -101,11 +97,16 @@ def shrunk_for_detection(frame_bgr):
 
 
 def detect(frame_bgr):
-    """Return the list of faces of a uint8 BGR frame: box_xywh, landmarks (5 x 2), confidence, in frame pixels."""
+    """Return the faces of a uint8 BGR frame: box_xywh, landmarks (5 x 2), confidence, crop_xywh (frame pixels), crop, colours."""
     height, width = frame_bgr.shape[:2]
     small_rgb, scale = shrunk_for_detection(frame_bgr)
     faces = [as_face(row, scale, width, height) for row in mtcnn.find_faces(detector, small_rgb)]
-    return [face for face in faces if face and face["confidence"] >= MIN_CONFIDENCE]
+    faces = [face for face in faces if face and face["confidence"] >= MIN_CONFIDENCE]
+    for face in faces:
+        x, y, w, h = face["crop_xywh"] = grown_box(face["box_xywh"], MARGIN, width, height)
+        face["crop"] = frame_bgr[y : y + h, x : x + w]
+        face["colours"] = colour_histogram(face["crop"])
+    return faces
 
 
 def as_face(row, scale, width, height):
@@ -122,110 +123,56 @@ def as_face(row, scale, width, height):
 
 def colour_histogram(crop_bgr):
     """Return the joint BGR histogram of a crop, flattened, sum 1."""
-    import cv2
-
     bins = [COLOUR_BINS] * 3
     return cv2.calcHist([crop_bgr], [0, 1, 2], None, bins, [0, 256] * 3).ravel() / crop_bgr[..., 0].size
 
 
-@dataclass(frozen=True)
-class Job:
-    """One video's frames to find faces in."""
+def origin(job):
+    """Return what identifies the frames of a Job."""
+    return {"frames_digest": files.digest(job.path / paths.FRAMES_RECORD)}
 
-    path: Path  # its folder
 
-    @property
-    def target_dir(self):
-        return self.path / "faces"
-
-    def made_from(self):
-        return {
-            "frames_digest": files.digest(self.path / paths.FRAMES_RECORD),
-            "detector": f"mtcnn, longer side {DETECT_SIDE_PX} px",
-            "min_confidence": MIN_CONFIDENCE,
-            "margin": MARGIN,
-        }
-
-    def is_ours(self):
-        return files.is_our_folder(self.target_dir, paths.FACES_RECORD)
-
-    def finished(self):
-        record = files.read_json(self.target_dir / paths.FACES_RECORD)
-        try:
-            fits = record and not record.get("unreadable") and record.get("made_from") == self.made_from()
-        except OSError:  # the step before is replacing them at this moment
-            return None
-        return record if fits else None
+def job_of(folder):
+    """Return the Job of finding the faces in one video's folder of frames."""
+    return loop.Job(folder, folder / "faces", paths.FACES_RECORD, origin, SETTINGS)
 
 
 def crop_faces(job):
     """Write the faces of one video and its faces.json; return that record. Raises InputError, OutputError."""
-    import cv2
-
-    frames_record = files.read_json(job.path / paths.FRAMES_RECORD)
-    if not frames_record:
-        raise InputError(
-            f"{paths.FRAMES_RECORD} is not readable; delete the folder and run 00_convert_video_to_image.py"
-        )
+    frames_record = files.read_needed(job.path / paths.FRAMES_RECORD, "00_convert_video_to_image.py")
     video_id, made_from = frames_record["video_id"], job.made_from()
-    frames, pictures, unreadable = [], [], []
-    for number, frame in enumerate(frames_record["frames"]):
-        picture = crops.read_image(job.path / frame["file"])
-        if picture is None:
-            unreadable.append(frame["file"])
-        else:
-            frames.append((number, frame))
-            pictures.append(picture)
-    if not pictures:
+    frames = list(enumerate(frames_record["frames"]))
+    pictures = {number: crops.read_image(job.path / frame["file"]) for number, frame in frames}
+    unreadable = [frame["file"] for number, frame in frames if pictures[number] is None]
+    frames = [(number, frame) for number, frame in frames if pictures[number] is not None]
+    if not frames:
         raise InputError("none of its frames is readable; delete the folder and run 00_convert_video_to_image.py")
-    found = [detect(picture) for picture in pictures]
-    for picture, faces in zip(pictures, found, strict=True):
-        for face in faces:
-            face["crop_xywh"] = grown_box(face["box_xywh"], MARGIN, picture.shape[1], picture.shape[0])
-            x, y, w, h = face["crop_xywh"]
-            face["crop"] = picture[y : y + h, x : x + w]
-            face["colours"] = colour_histogram(face["crop"])
+    found = [detect(pictures[number]) for number, _ in frames]
     rows, images = [], {}
     for (number, frame), faces, people in zip(frames, found, number_people(found), strict=True):
         for person, face in sorted(zip(people, faces, strict=True), key=lambda pair: pair[0]):
             name = f"{video_id}-{number:03d}-{person:02d}.png"
-            images[name] = cv2.imencode(".png", face["crop"])[1].tobytes()
-            rows.append(
-                {
-                    "file": name,
-                    "frame": number,
-                    "frame_s": frame["time_s"],
-                    "person": person,
-                    "confidence": face["confidence"],
-                    "box_xywh": face["box_xywh"],
-                    "crop_xywh": list(face["crop_xywh"]),
-                    "landmarks": face["landmarks"],
-                    "face_px": round(max(face["box_xywh"][2:]) / frames_record["scale"], 1),
-                    "digest": files.digest(images[name]),
-                }
-            )
+            images[name] = crops.as_png(face["crop"])
+            row = {"file": name, "frame": number, "frame_s": frame["time_s"], "person": person}
+            row |= {key: face[key] for key in ("confidence", "box_xywh", "crop_xywh", "landmarks")}
+            row["face_px"] = round(max(face["box_xywh"][2:]) / frames_record["scale"], 1)
+            rows.append(row | {"digest": files.digest(images[name])})
     record = {
         "video_id": video_id,
         "made_from": made_from,
-        "frames_read": len(pictures),
+        "frames_read": len(frames),
         "unreadable": unreadable,
         "warnings": [f"{name} is not readable; run 00_convert_video_to_image.py --force" for name in unreadable],
-        "reason": None if rows else f"no face of confidence >= {MIN_CONFIDENCE} in {len(pictures)} frames",
+        "reason": None if rows else f"{quality.NO_FACE} in {len(frames)} frames",
         "landmark_names": LANDMARK_NAMES,
         "faces": rows,
-        "counts": {"frames": len(pictures), "faces": len(rows), "without a face": 0 if rows else 1},
+        "counts": {"frames": len(frames), "faces": len(rows), "without a face": 0 if rows else 1},
     }
-    with files.new_directory(job.target_dir) as folder:
-        for name, data in images.items():
-            (folder / name).write_bytes(data)
-        files.write_json(folder / paths.FACES_RECORD, record)
-    return record
+    return job.write(images, record)
 
 
 def build_parser():
     parser = cli.make_parser(__doc__)
-    cli.add_path(parser, "videos_dir")
-    cli.add_frames_dir(parser)
     cli.add_work_options(parser, TIMEOUT_S)
     return parser
 
@@ -239,10 +186,8 @@ def main(argv=None):
     if not folders:
         cli.stop(f"{frames_dir} holds no folder with a {paths.FRAMES_RECORD}. Run 00_convert_video_to_image.py first.")
     sizes = [(folder / paths.FRAMES_RECORD).stat().st_size for folder in folders]  # grows with the number of frames
-    jobs = [Job(folder) for folder in loop.share_of(folders, sizes, args.shard)[: args.limit]]
-    workers = min(args.workers or len(pool.usable_cpus()), len(jobs)) or 1
-    threads = 1 if spark.on_spark(args) else max(1, len(pool.usable_cpus()) // workers)
-    return loop.work_through(STAGE, crop_faces, jobs, args, cli.data_root(args), (), set_up, (threads,), workers)
+    jobs = [job_of(folder) for folder in loop.share_of(folders, sizes, args.shard)[: args.limit]]
+    return loop.work_through(STAGE, crop_faces, jobs, args, cli.data_root(args), set_up=set_up)
 
 
 if __name__ == "__main__":

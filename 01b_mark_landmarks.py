@@ -6,11 +6,10 @@ Rerun   skips videos whose marks are complete and were drawn on the same faces
 """
 
 import sys
-from dataclasses import dataclass
-from pathlib import Path
+
+import cv2
 
 from common import cli, files, paths
-from common.errors import InputError
 from deepfake.parallel import loop
 from deepfake.preprocessing import crops, inputs
 
@@ -22,8 +21,6 @@ RED_BGR = (0, 0, 255)
 
 def mark(face_bgr, landmarks):
     """Return a copy of the uint8 face (h, w, 3) with a red disc on each (x, y) of `landmarks`, in crop pixels."""
-    import cv2
-
     radius = max(1, face_bgr.shape[1] // RADIUS_PER_WIDTH)
     marked = face_bgr.copy()
     for x, y in landmarks:
@@ -31,66 +28,34 @@ def mark(face_bgr, landmarks):
     return marked
 
 
-@dataclass(frozen=True)
-class Job:
-    """One video's faces to mark."""
-
-    path: Path  # the video's folder
-
-    @property
-    def faces_dir(self):
-        return self.path / "faces"
-
-    @property
-    def target_dir(self):
-        return self.path / "marked_faces"
-
-    def made_from(self):
-        return {"faces_digest": files.digest(self.faces_dir / paths.FACES_RECORD), "radius_per_width": RADIUS_PER_WIDTH}
-
-    def is_ours(self):
-        return files.is_our_folder(self.target_dir, paths.MARKS_RECORD)
-
-    def finished(self):
-        record = files.read_json(self.target_dir / paths.MARKS_RECORD)
-        try:
-            fits = record and not record.get("warnings") and record.get("made_from") == self.made_from()
-        except OSError:  # the step before is replacing them at this moment
-            return None
-        return record if fits else None
+def origin(job):
+    """Return what identifies the faces of a Job."""
+    return {"faces_digest": files.digest(job.path / "faces" / paths.FACES_RECORD)}
 
 
 def mark_faces(job):
     """Write the marked faces of one video; return the record. Raises InputError, OutputError."""
-    import cv2
-
-    faces_record = files.read_json(job.faces_dir / paths.FACES_RECORD)
-    if not faces_record:
-        raise InputError(f"{paths.FACES_RECORD} is not readable; delete its folder and run 01a_crop_faces_mtcnn.py")
+    faces_dir = job.path / "faces"
+    faces_record = files.read_needed(faces_dir / paths.FACES_RECORD, "01a_crop_faces_mtcnn.py")
     images, unreadable = {}, []
     for face in faces_record["faces"]:
-        face_bgr = crops.read_image(job.faces_dir / face["file"])
+        face_bgr = crops.read_image(faces_dir / face["file"])
         if face_bgr is None:
             unreadable.append(face["file"])
         else:
-            images[face["file"]] = cv2.imencode(".png", mark(face_bgr, crops.landmarks_in_crop(face)))[1].tobytes()
+            images[face["file"]] = crops.as_png(mark(face_bgr, crops.landmarks_in_crop(face)))
     record = {
         "made_from": job.made_from(),
         "digests": {name: files.digest(data) for name, data in images.items()},
+        "unreadable": unreadable,
         "warnings": [f"{name} is not readable; run 01a_crop_faces_mtcnn.py --force" for name in unreadable],
         "counts": {"faces marked": len(images)},
     }
-    with files.new_directory(job.target_dir) as folder:
-        for name, data in images.items():
-            (folder / name).write_bytes(data)
-        files.write_json(folder / paths.MARKS_RECORD, record)
-    return record
+    return job.write(images, record)
 
 
 def build_parser():
     parser = cli.make_parser(__doc__)
-    cli.add_path(parser, "videos_dir")
-    cli.add_frames_dir(parser)
     cli.add_work_options(parser, TIMEOUT_S)
     return parser
 
@@ -100,15 +65,13 @@ def main(argv=None):
     args = build_parser().parse_args(argv)
     frames_dir = cli.frames_dir_of(args)
     cli.require(frames_dir, "it would hold a folder of faces per video", "01a_crop_faces_mtcnn.py")
-    folders = [
-        folder for folder in inputs.list_frame_dirs(frames_dir) if (folder / "faces" / paths.FACES_RECORD).is_file()
-    ]
+    folders = [x for x in inputs.list_frame_dirs(frames_dir) if (x / "faces" / paths.FACES_RECORD).is_file()]
     if not folders:
         cli.stop(f"no folder below {frames_dir} holds faces/{paths.FACES_RECORD}. Run 01a_crop_faces_mtcnn.py first.")
-    folders = loop.share_of(folders, [1] * len(folders), args.shard)
-    return loop.work_through(
-        STAGE, mark_faces, [Job(folder) for folder in folders[: args.limit]], args, cli.data_root(args)
-    )
+    folders = loop.share_of(folders, [1] * len(folders), args.shard)[: args.limit]
+    settings = {"radius_per_width": RADIUS_PER_WIDTH}
+    jobs = [loop.Job(folder, folder / "marked_faces", paths.MARKS_RECORD, origin, settings) for folder in folders]
+    return loop.work_through(STAGE, mark_faces, jobs, args, cli.data_root(args))
 
 
 if __name__ == "__main__":

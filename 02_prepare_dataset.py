@@ -33,9 +33,9 @@ def keep_marked(videos):
     for video in videos:
         if not video.faces:
             continue
-        marks = files.read_json(video.folder / "marked_faces" / paths.MARKS_RECORD)
+        marks = files.read_json(video.folder / "marked_faces" / paths.MARKS_RECORD, made_from={})
         faces_digest = files.digest(video.folder / "faces" / paths.FACES_RECORD)
-        current = files.is_our_record(marks) and marks["made_from"].get("faces_digest") == faces_digest
+        current = marks["made_from"].get("faces_digest") == faces_digest
         digests = marks["digests"] if current else {}
         video.faces = [face._replace(digest=digests[face.file]) for face in video.faces if face.file in digests]
         video.reason = None if video.faces else "its marked faces are missing; run 01b_mark_landmarks.py"

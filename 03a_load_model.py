@@ -21,6 +21,7 @@ from deepfake.dataset import table, videos
 from deepfake.evaluation import intervals, predictions, scoring
 from deepfake.model import record as model_record
 from deepfake.model import scorer
+from deepfake.preprocessing import quality
 from deepfake.report import plots
 
 STAGE = "03a"
@@ -51,7 +52,7 @@ def lines_of(rows, scores, faceless, remedy):
     unreadable = [row for row, score in pairs if score is None]
     scored = {line["video_id"] for line in lines}
     lost = {row["video_id"]: row for row in unreadable if row["video_id"] not in scored}
-    lines += [predictions.cannot_judge_line(row, f"its faces are not readable; {remedy}") for row in lost.values()]
+    lines += [predictions.cannot_judge_line(row, f"{quality.FACES_UNREADABLE}; {remedy}") for row in lost.values()]
     lines += [predictions.cannot_judge_line(row, row["reason"]) for row in faceless]
     return sorted(lines, key=lambda line: line["video_id"]), unreadable
 

@@ -13,10 +13,9 @@ tools/base_weights/measure_explanations.py measures how often it points to the a
 
 import sys
 import time
-from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 
+import cv2
 import numpy as np
 
 from common import cli, files, messages, paths
@@ -26,6 +25,7 @@ from deepfake.evaluation import predictions
 from deepfake.evaluation.calibration import calibrate, read_parameters
 from deepfake.model import grad_cam
 from deepfake.model import record as model_record
+from deepfake.parallel import loop
 from deepfake.preprocessing import crops
 
 STAGE = "03b"
@@ -35,7 +35,7 @@ HOW_TO_READ = (
 )
 METHOD = "HiResCAM (Draelos & Carin, 2020) of the logit of FAKE = 1 - P(real)"
 RECORD_OF = {"faces": paths.FACES_RECORD, "marked_faces": paths.MARKS_RECORD}
-BATCH, BATCH_PIXELS = 32, 2**19  # faces that the network gets at once, and pixels of them at most
+BATCH, BATCH_PIXELS = 32, 2**19  # faces that the scorer gets at once, and pixels of them at most
 # In log-odds of FAKE, if the whole crop were like the place. With it a line is drawn on 88 % of the validation blends that the
 # base weights (224 px) call FAKE, and on no real face that they call REAL.
 # Weaker places get weaker colours, so that a face without any stays grey.
@@ -48,7 +48,7 @@ SAME_SCORE = 0.05  # mixed precision moves scores by a hundredth; other weights 
 def colour_share(heat, slope):
     """Return heat (rows, columns) as a share of full colour, or of its strongest place if that is above full colour.
 
-    `slope`: of the calibration, logits to log-odds. Else all of a face that a network is very sure of would be one colour.
+    `slope`: of the calibration, logits to log-odds. Else all of a face that a scorer is very sure of would be one colour.
     """
     share = slope * heat * heat.size / FULL_COLOUR
     return share / max(1.0, share.max())
@@ -59,8 +59,6 @@ def draw_overlay(face_bgr, share):
 
     Viridis gets lighter evenly, also for the colour-blind and in print (Smith & van der Walt, 2015).
     """
-    import cv2
-
     height, width = face_bgr.shape[:2]
     share = np.clip(cv2.resize(share.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC), 0, 1)
     grey = cv2.cvtColor(cv2.cvtColor(face_bgr, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
@@ -74,34 +72,16 @@ def draw_overlay(face_bgr, share):
     return mixed
 
 
-@dataclass(frozen=True)
-class Job:
-    """The faces to explain of one video, most suspicious first, and what decides whether they have to be explained again."""
+def origin(job):
+    """Return what identifies the faces of a Job, and their scores; its payload is the lines of the predictions."""
+    kind = job.settings["faces"]
+    digest = files.digest(job.path / kind / RECORD_OF[kind])
+    return {"faces_digest": digest, "scores": [[face["file"], face["score"]] for face in job.payload]}
 
-    folder: Path
-    faces: list  # lines of the predictions
-    face_kind: str
-    settings: dict
 
-    @property
-    def target_dir(self):
-        return self.folder / paths.EXPLAINED_DIR
-
-    def made_from(self):
-        faces = self.folder / self.face_kind / RECORD_OF[self.face_kind]
-        return {
-            **self.settings,
-            "faces_digest": files.digest(faces),
-            "scores": [[x["file"], x["score"]] for x in self.faces],
-        }
-
-    def is_complete(self):
-        record = files.read_json(self.target_dir / paths.EXPLAINED_RECORD)
-        try:
-            same = isinstance(record, dict) and record.get("made_from") == self.made_from()
-        except OSError:
-            return False
-        return same and all((self.target_dir / face["file"]).is_file() for face in self.faces)
+def is_complete(job):
+    """Tell whether the overlays of a Job are there, and of the same faces, scores and weights."""
+    return job.finished() is not None and all((job.target_dir / face["file"]).is_file() for face in job.payload)
 
 
 def faces_to_explain(path):
@@ -109,9 +89,8 @@ def faces_to_explain(path):
     lines, broken = predictions.read_predictions(path)
     if broken and not lines:
         raise InputError(f"{path} holds no predictions")
-    return [
-        line for line in lines if line["file"] and line["score"] is not None and not line.get("self_blended")
-    ], broken
+    scored = [line for line in lines if line["file"] and line["score"] is not None]
+    return [line for line in scored if not line.get("self_blended")], broken
 
 
 def most_suspicious(lines, count):
@@ -122,11 +101,11 @@ def most_suspicious(lines, count):
 
 def read_crops(job):
     """Return the uint8 BGR crops of a job; raises InputError."""
-    if not files.is_our_folder(job.folder, paths.FRAMES_RECORD):
-        raise InputError(f"has no frames in {job.folder}; name the place with --videos-dir or --frames-dir")
-    if job.target_dir.exists() and not files.is_our_folder(job.target_dir, paths.EXPLAINED_RECORD):
-        raise InputError(f"its overlays belong in {job.target_dir}, which is a file or folder of your own; rename it")
-    crop_paths = [job.folder / job.face_kind / face["file"] for face in job.faces]
+    if not files.is_our_folder(job.path, paths.FRAMES_RECORD):
+        raise InputError(f"has no frames in {job.path}; name the place with --videos-dir or --frames-dir")
+    if error := job.blocked():
+        raise error
+    crop_paths = [job.path / job.settings["faces"] / face["file"] for face in job.payload]
     pictures = [crops.read_image(path) for path in crop_paths]
     for path, crop in zip(crop_paths, pictures, strict=True):
         if crop is None:
@@ -134,90 +113,71 @@ def read_crops(job):
     return pictures
 
 
-def write_explained(job, pictures, heats, scores, slope):
+def write_explained(job, pictures, heats, scores):
     """Write the overlays of one video and their record. Raises InputError if the scores are not those of the predictions."""
-    import cv2
-
-    for face, score in zip(job.faces, scores, strict=True):
+    listed, images = [], {}
+    for face, picture, heat, score in zip(job.payload, pictures, heats, scores, strict=True):
         if abs(face["score"] - score) > SAME_SCORE:
             raise InputError(
                 f"{face['file']} now has the score {score:.3f}, but {face['score']:.3f} in the predictions: other weights "
                 "made them, or of other faces; run 03a_load_model.py"
             )
-    shares = [colour_share(heat, slope) for heat in heats]
-    listed = [
-        {
-            **{name: face.get(name) for name in ("file", "frame", "person", "score")},
-            "peak": round(float(share.max()), 3),
-        }
-        for face, share in zip(job.faces, shares, strict=True)
-    ]
+        share = colour_share(heat, job.settings["calibration"]["a"])
+        images[face["file"]] = crops.as_png(draw_overlay(picture, share))
+        known = {name: face.get(name) for name in ("file", "frame", "person", "score")}
+        listed.append(known | {"peak": round(float(share.max()), 3)})
     record = {
-        "video_id": job.faces[0]["video_id"],
+        "video_id": job.payload[0]["video_id"],
         "made_from": job.made_from(),
-        "model_digest": job.settings["model_digest"],
-        "method": METHOD,
-        "layer": job.settings["layer"],
+        **{name: job.settings[name] for name in ("model_digest", "method", "layer")},
         "score": "P(real): 1 real, 0 fake",
         "peak": "of full colour",
         "how_to_read": HOW_TO_READ,
         "faces": listed,
     }
-    with files.new_directory(job.target_dir) as folder:
-        for face, crop, share in zip(job.faces, pictures, shares, strict=True):
-            encoded, data = cv2.imencode(".png", draw_overlay(crop, share))
-            if not encoded:
-                raise InputError(f"the overlay of {face['file']} cannot be written as PNG")
-            (folder / face["file"]).write_bytes(data)
-        files.write_json(folder / paths.EXPLAINED_RECORD, record)
+    job.write(images, record)
 
 
-def explain_jobs(jobs, explain, input_size, calibration):
-    """Write the overlays of every job, several videos per batch; yield (job, None or InputError)."""
-    size = max(1, min(BATCH, BATCH_PIXELS // input_size**2))
-    waiting = []  # (job, crops) of the batch that is being filled
-
-    def flush():
-        faces_rgb = np.stack([crops.to_square(crop, input_size) for _, pictures in waiting for crop in pictures])
-        parts = [explain(faces_rgb[start : start + size]) for start in range(0, len(faces_rgb), size)]
-        heats, scores = (np.concatenate(found) for found in zip(*parts, strict=True))
-        scores, start = calibrate(scores, calibration), 0
-        for job, pictures in waiting:
-            end = start + len(pictures)
-            try:
-                write_explained(job, pictures, heats[start:end], scores[start:end], calibration["a"])
-                yield job, None
-            except InputError as error:
-                yield job, error
-            start = end
-        waiting.clear()
-
-    for job in jobs:
+def explain_batch(batch, explain, input_size, size):
+    """Write the overlays of [(job, crops)], at most `size` faces at once; yield (job, None or InputError)."""
+    faces_rgb = np.stack([crops.to_square(crop, input_size) for _, pictures in batch for crop in pictures])
+    parts = [explain(faces_rgb[start : start + size]) for start in range(0, len(faces_rgb), size)]
+    heats, scores = (np.concatenate(found) for found in zip(*parts, strict=True))
+    ends = np.cumsum([len(pictures) for _, pictures in batch])[:-1]
+    for (job, pictures), own_heats, own_scores in zip(
+        batch, np.split(heats, ends), np.split(scores, ends), strict=True
+    ):
         try:
-            waiting.append((job, read_crops(job)))
+            write_explained(job, pictures, own_heats, calibrate(own_scores, job.settings["calibration"]))
+            yield job, None
         except InputError as error:
             yield job, error
-        if sum(len(pictures) for _, pictures in waiting) >= size:
-            yield from flush()
-    if waiting:
-        yield from flush()
+
+
+def explain_jobs(jobs, explain, input_size):
+    """Write the overlays of every job, several videos per batch; yield (job, None or InputError)."""
+    size = max(1, min(BATCH, BATCH_PIXELS // input_size**2))
+    batch = []
+    for job in jobs:
+        try:
+            batch.append((job, read_crops(job)))
+        except InputError as error:
+            yield job, error
+        if sum(len(pictures) for _, pictures in batch) >= size:
+            yield from explain_batch(batch, explain, input_size, size)
+            batch = []
+    if batch:
+        yield from explain_batch(batch, explain, input_size, size)
 
 
 def build_parser():
     parser = cli.make_parser(__doc__)
-    cli.add_path(parser, "videos_dir")
+    cli.add_path(parser, "videos_dir", "predictions")
     cli.add_frames_dir(parser)
-    cli.add_path(parser, "predictions")
     cli.add_weights(parser)
-    parser.add_argument(
-        "--faces-per-video",
-        type=cli.positive,
-        default=3,
-        metavar="N",
-        help="the most suspicious ones (default: %(default)s)",
-    )
-    parser.add_argument("--limit", type=cli.positive, metavar="N", help="try the first N videos only")
-    parser.add_argument("--force", action="store_true", help="redo what is complete")
+    count = "the most suspicious ones (default: %(default)s)"
+    parser.add_argument("--faces-per-video", type=cli.positive, default=3, metavar="N", help=count)
+    cli.add_limit_and_force(parser)
     return parser
 
 
@@ -229,6 +189,7 @@ def main(argv=None):
     weights_path = cli.weights_of(args)
     record = model_record.read_model_record(weights_path)
     settings = {
+        "faces": record["faces"],
         "model_digest": files.digest(weights_path),
         "calibration": read_parameters(record, "faces"),
         "method": METHOD,
@@ -239,17 +200,21 @@ def main(argv=None):
     lines, broken = faces_to_explain(predictions)
     chosen = most_suspicious(lines, args.faces_per_video)
     frames_dir = cli.frames_dir_of(args)
-    jobs = [Job(frames_dir / name, chosen[name], record["faces"], settings) for name in list(chosen)[: args.limit]]
-    todo = [job for job in jobs if args.force or not job.is_complete()]
+    folders = [frames_dir / video_id for video_id in list(chosen)[: args.limit]]
+    jobs = [
+        loop.Job(folder, folder / paths.EXPLAINED_DIR, paths.EXPLAINED_RECORD, origin, settings, chosen[folder.name])
+        for folder in folders
+    ]
+    todo = [job for job in jobs if args.force or not is_complete(job)]
     results, done, failed = (), 0, []
     if todo:
         explain = grad_cam.find_explainer(weights_path, record["input_size"])
-        results = explain_jobs(todo, explain, record["input_size"], settings["calibration"])
+        results = explain_jobs(todo, explain, record["input_size"])
     for job, error in progress(results, len(todo), STAGE, "videos"):
         if error:
-            failed.append((job.folder, error))
+            failed.append((job.path, error))
         else:
-            done += len(job.faces)
+            done += len(job.payload)
     if broken:
         failed.append((predictions, f"{broken} lines are no predictions"))
     messages.list_messages(STAGE, "failed", failed)

@@ -122,7 +122,7 @@ def collect_verdicts(spark, path, aggregate, calibration=UNCHANGED):
 
 def is_current(output_dir, made_from):
     """Tell whether every output is there and was made from the same predictions with the same settings."""
-    record = files.read_object(output_dir / paths.METRICS_RECORD)
+    record = files.read_json(output_dir / paths.METRICS_RECORD)
     names = (paths.VERDICTS_TEXT, paths.VERDICTS_TABLE, paths.PEOPLE_TABLE, paths.KAGGLE_TABLE)
     names += (paths.VIDEOS_CONFUSION,) if record.get("labelled") else ()
     return record.get("made_from") == made_from and all((output_dir / name).is_file() for name in names)
@@ -178,7 +178,7 @@ def video_calibration(record, aggregate):
     """Return the calibration of video means that a model's record holds, or stop in words if there is none."""
     if aggregate != "mean":
         cli.stop(f"--calibrated goes with --aggregate mean: no other has been calibrated, and this is {aggregate}")
-    content = files.read_object(record)
+    content = files.read_json(record)
     if not content.get("calibration"):
         cli.stop(f"{record} holds no calibration; run 03_train_cnn.py, or leave out --calibrated")
     try:
@@ -217,7 +217,7 @@ def main(argv=None):
     if is_local:
         cli.require(Path(predictions), "it would hold the scores of the faces", "03_train_cnn.py or 03a_load_model.py")
     record = model_record.record_path(cli.weights_of(args, needed=False))
-    aggregate = aggregation.rule_of(args.aggregate, files.read_object(record), record)
+    aggregate = aggregation.rule_of(args.aggregate, files.read_json(record), record)
     calibration = video_calibration(record, aggregate) if args.calibrated else UNCHANGED
     made_from = {"aggregate": aggregate, "calibration": calibration, "seed": args.seed, "limit": args.limit}
     if is_local:

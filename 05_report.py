@@ -8,49 +8,27 @@ Rerun   draws it again
 Names and metadata are data: the page shows them, and runs nothing but its own script.
 """
 
-import base64
-import hashlib
 import sys
 import time
 from collections import Counter, defaultdict
 from pathlib import Path
 
 from common import cli, files, paths
-from common.constants import CANNOT_JUDGE, CLASS_NAMES, FACE_KINDS, SELF_BLENDED_FACES, THRESHOLD
-from common.messages import printable, say
-from deepfake.evaluation import aggregation, predictions, verdicts
+from common.constants import FACE_KINDS
+from common.messages import say
+from deepfake.evaluation import predictions, verdicts
 from deepfake.parallel import failures
-from deepfake.preprocessing import inputs, quality
-from deepfake.report import charts, pictures, words
+from deepfake.preprocessing import quality
+from deepfake.report import charts, page, pictures, words
 
 STAGE = "05"
-TEMPLATES_DIR = paths.REPOSITORY_DIR / "deepfake" / "report"
 MOST_VIDEOS = 2000  # beyond, browsers get slow; the rest is in video_preds.csv
-MISTAKES, FACES_PER_MISTAKE = 10, 6
-
-
-def clock(seconds):
-    """Return a moment of a video as m:ss.s."""
-    minutes, tenths = divmod(round(10 * seconds), 600)
-    return f"{minutes}:{tenths // 10:02}.{tenths % 10}"
-
-
-def as_face(line):
-    """Return a line of the predictions as the page shows it, or None if it is of no face."""
-    if None in (line["file"], line["frame"], line["frame_s"], line["person"]):
-        return None
-    score = line["score"]
-    return line | {
-        "p_fake": None if score is None else 1 - score,
-        "verdict": None if score is None else aggregation.verdict_of(score),
-        "reason": line.get("reason"),
-    }
 
 
 def read_faces(path, wanted):
     """Return ({video_id: its faces in time order} of the wanted videos, {video_id: split} of all, {weights: number of faces}).
 
-    The weights are the first digits of the digest of those that made the score; older predictions do not say.
+    The weights are the first digits of the digest of those that made the score, None in older predictions, which do not say.
     """
     faces, splits, weights = defaultdict(list), {}, Counter()
     with open(path, "rb") as file:
@@ -60,193 +38,52 @@ def read_faces(path, wanted):
             except (ValueError, RecursionError):
                 continue  # 04 has said so
             splits[line["video_id"]] = line["split"]
-            if isinstance(known := line.get("weights"), str):
-                weights[known] += 1
-            if line["video_id"] in wanted and (face := as_face(line)):
+            weights[line["weights"]] += 1
+            if line["video_id"] in wanted and (face := page.as_face(line)):
                 faces[face["video_id"]].append(face)
     for found in faces.values():
         found.sort(key=lambda face: (face["frame"], face["person"]))
     return faces, splits, weights
 
 
-def lowest_and_highest(faces):
-    """Return the range of the faces' P(fake), (None, None) without any."""
-    found = [face["p_fake"] for face in faces if face["p_fake"] is not None]
-    return min(found, default=None), max(found, default=None)
-
-
-def folder_of(frames_dir, video_id):
-    """Return the folder of a video's frames, or None for an id that leads elsewhere."""
-    try:
-        predictions.check_file_name(video_id)
-    except ValueError:
-        return None
-    return frames_dir / video_id
-
-
-def read_frames_record(folder):
-    """Return what the page shows of a frames.json: width, height, length_s, if they are numbers, and warnings."""
-    record = files.read_object(folder / paths.FRAMES_RECORD)
-    numbers = {name: record.get(name) for name in ("width", "height", "length_s")}
-    warnings = record.get("warnings")
-    return {
-        **{
-            name: value
-            for name, value in numbers.items()
-            if isinstance(value, (int, float)) and 0 < value < predictions.LARGEST_NUMBER
-        },
-        "warnings": [str(warning) for warning in warnings] if isinstance(warnings, list) else [],
-    }
-
-
-def describe_people(faces, people, folder, frames_record, face_kind, explained, limit):
-    """Return what the page shows of each person of a video: score, faces in time order, score over time."""
-    known = {row["person"]: row for row in people}
-    numbers = sorted({face["person"] for face in faces})
-    described = []
-    for number in numbers:
-        own = [face for face in faces if face["person"] == number]
-        scores = [face["score"] for face in own if face["score"] is not None]
-        mean = sum(scores) / len(scores) if scores else None
-        person = known.get(number, {"score": mean, "verdict": aggregation.verdict_of(mean)})
-        low, high = lowest_and_highest(own)
-        shown = pictures.choose_faces(own, max(1, limit // len(numbers)), explained)
-        for face in shown:
-            face |= pictures.paths_of(face, folder, face_kind, explained)
-        described.append(
-            {
-                "number": number,
-                "p_fake": None if person["score"] is None else 1 - person["score"],
-                "verdict": person["verdict"],
-                "reason": person.get("reason"),
-                "frames": len(own),
-                "low": low,
-                "high": high,
-                "scored": [face for face in own if face["p_fake"] is not None],
-                "pictures": shown,
-                "left_out": len(own) - len(shown),
-            }
-        )
-    return described
-
-
-def describe_video(row, faces, people, frames_dir, face_kind, model_digest, limit):
-    """Return a row of video_preds.csv with what the page shows beside it."""
-    folder = folder_of(frames_dir, row["video_id"])
-    frames_record = read_frames_record(folder) if folder else {}
-    low, high = lowest_and_highest(faces)
-    explained, how_to_read = pictures.explained_faces(folder, model_digest)
-    is_photo = (row["filename"] or "").lower().endswith(inputs.PHOTO_SUFFIXES)
-    length_s = frames_record.get("length_s")
-    return row | {
-        "name": row["filename"] or row["video_id"],
-        "outcome": outcome_of(row),
-        "plain": words.plain_words(row["reason"]),
-        "label": None if row["label"] is None else CLASS_NAMES[row["label"]].upper(),
-        "is_photo": is_photo,
-        "length_s": length_s,
-        "length": "photo" if is_photo else f"{length_s:.1f} s" if length_s else None,
-        "size": "{width} × {height} px".format(**frames_record)
-        if {"width", "height"} <= frames_record.keys()
-        else None,
-        "low": low,
-        "high": high,
-        "warnings": frames_record.get("warnings", []),
-        "anchor": None,
-        "how_to_read": how_to_read,
-        "persons": describe_people(faces, people, folder, frames_record, face_kind, explained, limit),
-    }
-
-
-def outcome_of(row):
-    """Return "right" or "wrong" for a labelled video that was judged, else None."""
-    if row["label"] is None or row["score"] is None:
-        return None
-    return "right" if row["verdict"] == CLASS_NAMES[row["label"]].upper() else "wrong"
-
-
-def worst_mistakes(rows):
-    """Return the rows of the most confident wrong verdicts, the worst first."""
-    wrong = (row for row in rows if outcome_of(row) == "wrong")
-    return sorted(wrong, key=lambda row: -abs(row["score"] - THRESHOLD))[:MISTAKES]
-
-
-def some_faces(video):
-    """Return a few of the pictures of a video, of all its people."""
-    return pictures.evenly(
-        [picture for person in video["persons"] for picture in person["pictures"]], FACES_PER_MISTAKE
-    )
-
-
-def render(**content):
-    """Return the page. Everything but the style and the script is escaped, and no other script or style may run."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES_DIR),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: printable(value) if type(value) is str and not value.isprintable() else value,
-    )
-    style, script = ((TEMPLATES_DIR / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
-    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
-    policy = (
-        f"default-src 'none'; img-src data:; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    environment.globals |= {"some_faces": some_faces, "cannot_judge": CANNOT_JUDGE}
-    environment.filters |= {"clock": clock, "p2": "{:.2f}".format, "p3": "{:.3f}".format}
-    template = environment.get_template("report.html.j2")
-    return template.render(style=Markup(style), script=Markup(script), policy=policy, **content)
+def choose_videos(args, rows, weights_digest, face_kind):
+    """Return ({video_id: what the page shows of it}, rows of the worst mistakes, and splits and weights as from `read_faces`)."""
+    shown, mistakes = rows[: args.limit], page.worst_mistakes(rows)
+    wanted = {row["video_id"]: row for row in shown + mistakes}
+    faces, *rest = read_faces(cli.locate(args, "predictions"), wanted)
+    people, most_pictures = verdicts.read_people(cli.locate(args, "output_dir")), pictures.MOST_PICTURES // len(wanted)
+    settings = cli.frames_dir_of(args), face_kind, weights_digest, max(1, most_pictures)
+    videos = {name: page.describe_video(row, faces[name], people[name], *settings) for name, row in wanted.items()}
+    for place, row in enumerate(shown, start=1):
+        videos[row["video_id"]]["anchor"] = f"video-{place}"
+    return videos, mistakes, *rest
 
 
 def gather(args, rows, weights):
     """Return what the page shows; the pictures of `videos` and `mistakes` are not loaded yet."""
-    output_dir, record = cli.locate(args, "output_dir"), words.read_model_facts(weights)
-    shown, mistakes, people = rows[: args.limit], worst_mistakes(rows), verdicts.read_people(output_dir)
-    wanted = {row["video_id"]: row for row in shown + mistakes}
-    faces, splits, scored_by = read_faces(cli.locate(args, "predictions"), wanted)
-    face_kind = record.get("faces") if record.get("faces") in FACE_KINDS else FACE_KINDS[0]
-    settings = (
-        cli.frames_dir_of(args),
-        face_kind,
-        record.get("weights_digest"),
-        max(1, pictures.MOST_PICTURES // len(wanted)),
-    )
-    videos = {
-        video_id: describe_video(row, faces.get(video_id, []), people[video_id], *settings)
-        for video_id, row in wanted.items()
-    }
-    for place, row in enumerate(shown, start=1):
-        videos[row["video_id"]]["anchor"] = f"video-{place}"
-    labelled = [row for row in rows if outcome_of(row)]
-    metrics = words.read_metrics(output_dir / paths.METRICS_RECORD)
-    robustness, plot, robustness_is_older = words.read_robustness(output_dir, record.get("weights_digest"))
-    if robustness_is_older:
-        say(f"{STAGE}: {output_dir / paths.ROBUSTNESS_TABLE} is of other weights and left out; run 03c_robustness.py")
-    failed = failures.failed_inputs(cli.data_root(args), cli.locate(args, "videos_dir"), cli.frames_dir_of(args), rows)
+    output_dir, data_dir, record = cli.locate(args, "output_dir"), cli.data_root(args), words.read_model_facts(weights)
+    weights_digest = record.get("weights_digest")
+    videos, mistakes, splits, scored_by = choose_videos(args, rows, weights_digest, record.get("faces", FACE_KINDS[0]))
+    labelled = [row for row in rows if page.outcome_of(row)]
+    robustness, plot, left_out = words.read_robustness(output_dir, weights_digest)
+    if left_out:
+        say(f"{STAGE}: {output_dir / paths.ROBUSTNESS_TABLE} is {left_out} and left out; run 03c_robustness.py")
     unjudged = defaultdict(list)
     for row in rows:
         if row["score"] is None:
             unjudged[row["reason"] or quality.NO_USABLE_FACE].append(row["filename"] or row["video_id"])
     return {
-        "videos": [videos[row["video_id"]] for row in shown],
+        "videos": [videos[row["video_id"]] for row in rows[: args.limit]],
         "total": len(rows),
         "mistakes": [videos[row["video_id"]] for row in mistakes],
         "verdicts": Counter(row["verdict"] for row in rows),
-        "failed": [row | {"plain": words.plain_words(row["reason"])} for row in failed],
-        "unjudged": [(reason, words.plain_words(reason), names) for reason, names in sorted(unjudged.items())],
-        "facts": words.model_facts(record, weights, metrics.get("aggregate")),
-        "trained_on": words.training_data(record),
+        "failed": failures.failed_inputs(data_dir, cli.locate(args, "videos_dir"), cli.frames_dir_of(args), rows),
+        "unjudged": unjudged,
+        "codes": failures.codes_of_reasons(data_dir),
         "record": record,
-        "warning": words.doubt(record),
-        "foreign": words.foreign_faces(scored_by, record.get("weights_digest")),
-        "only_blends": record.get("fakes") == SELF_BLENDED_FACES,
-        "learnt": words.learnt_from(record),
-        "metrics": metrics,
+        "weights": weights,
+        "foreign": words.foreign_faces(scored_by, weights_digest),
+        "metrics": words.read_metrics(output_dir / paths.METRICS_RECORD),
         "labelled": len(labelled),
         "splits": Counter(splits.get(row["video_id"]) for row in labelled),
         "charts": charts.draw_charts(labelled) if labelled else [],
@@ -257,25 +94,18 @@ def gather(args, rows, weights):
 
 def is_outdated(metrics, predictions):
     """Tell whether the verdicts were made from other predictions than these."""
-    made_from, stamp = metrics.get("made_from") or {}, files.source_stamp(predictions)
+    made_from, stamp = metrics["made_from"], files.source_stamp(predictions)
     return any(name in made_from and made_from[name] != stamp[name] for name in stamp)
 
 
 def build_parser():
     parser = cli.make_parser(__doc__)
-    cli.add_path(parser, "videos_dir")
+    cli.add_path(parser, "videos_dir", "predictions", "output_dir")
     cli.add_frames_dir(parser)
-    cli.add_path(parser, "predictions")
-    cli.add_path(parser, "output_dir")
     cli.add_weights(parser, "the .h5 file that judged, with its .json")
     parser.add_argument("--output", metavar="HTML", help=f"the page (default: OUTPUT_DIR/{paths.REPORT})")
-    parser.add_argument(
-        "--limit",
-        type=cli.positive,
-        metavar="N",
-        default=MOST_VIDEOS,
-        help="show the N most suspicious videos only (default: %(default)s, which browsers still take well)",
-    )
+    most = "show the N most suspicious videos only (default: %(default)s, which browsers still take well)"
+    parser.add_argument("--limit", type=cli.positive, metavar="N", default=MOST_VIDEOS, help=most)
     return parser
 
 
@@ -293,24 +123,21 @@ def main(argv=None):
     content = gather(args, rows, weights)
     outdated = is_outdated(content["metrics"], predictions)
     if outdated:
-        say(
-            f"{STAGE}: warning: {predictions} has changed since the verdicts were made; run 04_mapreduce_video_preds.py"
-        )
+        again = "run 04_mapreduce_video_preds.py"
+        say(f"{STAGE}: warning: {predictions} has changed since the verdicts were made; {again}")
     if content["foreign"]:
-        say(
-            f"{STAGE}: warning: {content['foreign']} faces were scored by other weights than {weights}; name them: --weights"
-        )
-    counts = pictures.load_pictures(
-        content["mistakes"] + content["videos"], STAGE
-    )  # the mistakes first, as long as there is room
-    page = render(**content, **counts, outdated=outdated)
-    files.write_atomic(report, page)
+        others = f"{content['foreign']} faces were scored by other weights than {weights}"
+        say(f"{STAGE}: warning: {others}; name them: --weights")
+    in_order = content["mistakes"] + content["videos"]  # the mistakes first, as long as there is room
+    counts = pictures.load_pictures(in_order, STAGE)
+    html = page.render(**content, **counts, outdated=outdated)
+    files.write_atomic(report, html)
     if counts["unreadable"]:
         place = f"{cli.frames_dir_of(args)} (--frames-dir, --videos-dir)"
         say(f"{STAGE}: failed: {counts['unreadable']} faces are not there or not readable below {place}")
     say(
         f"{STAGE}: {len(content['videos'])} of {len(rows)} videos, {counts['pictures']} faces, {counts['unreadable']} failed, "
-        f"{len(page) / 1e6:.1f} MB, {time.monotonic() - started:.0f} s: {report}"
+        f"{len(html) / 1e6:.1f} MB, {time.monotonic() - started:.0f} s: {report}"
     )
     return 1 if counts["unreadable"] else 0
 

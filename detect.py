@@ -96,7 +96,7 @@ def as_table(rows, columns=None):
 
 def damage_of(folder, video_id):
     """Return what of a video could not be read though the rest was judged, as 00 has it."""
-    return files.read_object(folder / FRAMES_DIR / video_id / paths.FRAMES_RECORD).get("warnings", [])
+    return files.read_json(folder / FRAMES_DIR / video_id / paths.FRAMES_RECORD).get("warnings", [])
 
 
 def unjudged(failure):

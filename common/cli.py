@@ -13,7 +13,7 @@ from common.errors import InputError, OutputError
 from common.messages import say
 
 INTERRUPTED = 130  # exit status after Ctrl-C, as shells give it
-OPTION_HELP = {
+OPTION_HELP = {  # of `add_path`
     "videos_dir": "folder of videos and photos, or one such file",
     "prepared_dir": "the balanced faces, in real/ and fake/",
     "split_dir": "the balanced faces, in train/, val/ and test/",
@@ -26,27 +26,22 @@ OPTION_HELP = {
 def make_parser(doc):
     """Return a parser whose help text is the script's docstring, with --data-dir."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--data-dir",
-        metavar="DIR",
-        help=f"data root (default: ${paths.DATA_DIR_VARIABLE}, else the folder of this script)",
-    )
+    place = f"data root (default: ${paths.DATA_DIR_VARIABLE}, else the folder of this script)"
+    parser.add_argument("--data-dir", metavar="DIR", help=place)
     return parser
 
 
-def add_path(parser, option):
-    """Add `--videos-dir` and the like, with its default below the data root named in the help."""
-    name = paths.DEFAULT_NAMES[option]
-    parser.add_argument(
-        f"--{option.replace('_', '-')}", metavar="PATH", help=f"{OPTION_HELP[option]} (default: DATA_DIR/{name})"
-    )
+def add_path(parser, *options):
+    """Add `--videos-dir` and the like, with their defaults below the data root named in the help."""
+    for option in options:
+        place = f"{OPTION_HELP[option]} (default: DATA_DIR/{paths.DEFAULT_NAMES[option]})"
+        parser.add_argument(f"--{option.replace('_', '-')}", metavar="PATH", help=place)
 
 
 def add_frames_dir(parser):
     """Add --frames-dir, for videos on read-only storage."""
-    parser.add_argument(
-        "--frames-dir", metavar="DIR", help="where the per-video folders are (default: beside the videos)"
-    )
+    place = "where the per-video folders are (default: beside the videos)"
+    parser.add_argument("--frames-dir", metavar="DIR", help=place)
 
 
 def add_seed(parser):
@@ -71,26 +66,26 @@ def weights_of(args, needed=True):
 
 
 def add_work_options(parser, timeout_s):
-    """Add what 00, 01a and 01b share: --workers or --spark-master, --shard, --limit, --force, --timeout."""
+    """Add what 00, 01a and 01b share, from the places of their files to the seconds that one video may take."""
+    add_path(parser, "videos_dir")
+    add_frames_dir(parser)
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--workers", type=positive, metavar="N", help="processes (default: one per CPU)")
-    where.add_argument(
-        "--spark-master",
-        type=spark_master,
-        metavar="URL",
-        help="work on the executors of this Spark cluster, such as spark://host:7077; they have to see the same files and this "
-        "folder under the same paths (under spark-submit: its cluster)",
+    cluster = (
+        "work on the executors of this Spark cluster, such as spark://host:7077; they have to see the same files and this "
+        "folder under the same paths (under spark-submit: its cluster)"
     )
+    where.add_argument("--spark-master", type=spark_master, metavar="URL", help=cluster)
     parser.add_argument("--shard", type=shard, default=(1, 1), metavar="I/N", help="do the I-th of N shares only")
+    add_limit_and_force(parser)
+    limit = "seconds one video may take (default: %(default)g)"
+    parser.add_argument("--timeout", type=above_0, default=timeout_s, metavar="S", help=limit)
+
+
+def add_limit_and_force(parser):
+    """Add --limit and --force."""
     parser.add_argument("--limit", type=positive, metavar="N", help="try the first N videos only")
     parser.add_argument("--force", action="store_true", help="redo what is complete")
-    parser.add_argument(
-        "--timeout",
-        type=above_0,
-        default=timeout_s,
-        metavar="S",
-        help="seconds one video may take (default: %(default)g)",
-    )
 
 
 def require(path, what, made_by):
@@ -137,47 +132,29 @@ def stops_in_words(main):
     return run
 
 
-def share(text):
-    """Parse a number from 0 to 1."""
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 1")
-    return value
+def number_that(fits, words, kind=float):
+    """Return a parser of numbers for which `fits(number)` is true; `words` say which those are."""
 
+    def number(text):  # its name is what argparse says of a text that is none
+        if not fits(kind(text)):
+            raise argparse.ArgumentTypeError(f"{text} is not {words}")
+        return kind(text)
 
-def positive(text):
-    """Parse an integer of at least 1."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
     return number
 
 
-def seed(text):
-    """Parse an integer of 0 to 2**32 - 1."""
-    number = int(text)
-    if not 0 <= number < 2**32:
-        raise argparse.ArgumentTypeError(f"{text} is not 0 to 4294967295")
-    return number
-
-
-def above_0(text):
-    """Parse a number above 0."""
-    number = float(text)
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
-    return number
+share = number_that(lambda value: 0 <= value <= 1, "a number from 0 to 1")
+above_0 = number_that(lambda value: 0 < value < float("inf"), "a number above 0")
+positive = number_that(lambda value: value >= 1, "at least 1", int)
+seed = number_that(lambda value: 0 <= value < 2**32, "0 to 4294967295", int)
 
 
 def shard(text):
     """Parse `I/N` with 1 <= I <= N."""
-    try:
-        number, count = (int(part) for part in text.split("/"))
-    except ValueError:
-        number, count = 0, 0
-    if not 1 <= number <= count:
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
         raise argparse.ArgumentTypeError(f"{text!r} is not I/N with 1 <= I <= N, for example 2/16")
-    return number, count
+    return int(found[1]), int(found[2])
 
 
 def spark_master(text):

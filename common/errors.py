@@ -3,20 +3,19 @@
 import errno
 from contextlib import contextmanager
 
-FATAL_ERRNOS = {
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EROFS,
-    errno.EACCES,
-    errno.EPERM,
-    errno.EIO,
-    errno.ENOTDIR,
-    errno.EEXIST,
-}
+NO_ROOM, NOT_ALLOWED = {errno.ENOSPC, errno.EDQUOT}, {errno.EROFS, errno.EACCES, errno.EPERM}
+IN_THE_WAY = {errno.EIO, errno.ENOTDIR, errno.EEXIST}
 
 
 class InputError(Exception):
-    """One input cannot be used; the message says why. The others go on."""
+    """One input cannot be used; the message says why. The others go on.
+
+    `code` names the kind of reason where the report has plain words for it (deepfake/report/words.py).
+    """
+
+    def __init__(self, message, code=None):
+        super().__init__(message)
+        self.code = code
 
 
 class OutputError(Exception):
@@ -30,4 +29,4 @@ def writing():
         yield
     except OSError as error:
         reason = f"cannot write {error.filename or 'the output'}: {error.strerror}"
-        raise (OutputError if error.errno in FATAL_ERRNOS else InputError)(reason) from error
+        raise (OutputError if error.errno in NO_ROOM | NOT_ALLOWED | IN_THE_WAY else InputError)(reason) from error

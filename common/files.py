@@ -10,7 +10,7 @@ import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from common.errors import writing
+from common.errors import InputError, writing
 
 SURROGATES = "backslashreplace"  # what becomes of the bytes of names that are not UTF-8
 
@@ -80,23 +80,31 @@ def as_rows(table):
     return table.astype(object).where(table.notna(), None).to_dict("records")
 
 
-def read_json(path):
-    """Return the parsed JSON of `path`, or None where there is none or it is broken."""
+def read_json(path, /, **defaults):
+    """Return the JSON object that is a record of ours, {} where there is none or it is damaged.
+
+    An entry that is missing, or of another type than in `defaults`, is as there.
+    """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        record = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        return None
+        record = None
+    record = record if isinstance(record, dict) else {}
+    return record | {name: value for name, value in defaults.items() if type(record.get(name)) is not type(value)}
 
 
-def is_our_record(record):
-    """Tell whether parsed JSON is a record of these scripts: it says what the output was made from."""
-    return isinstance(record, dict) and isinstance(record.get("made_from"), dict)
+def read_needed(path, made_by):
+    """Return the JSON object in `path`; raises InputError, which names the script to run, if there is none."""
+    if not (record := read_json(path)):
+        raise InputError(f"{path.name} is not readable; run {made_by} again")
+    return record
 
 
 def is_our_folder(folder: Path, record_name: str) -> bool:
-    """Tell whether these scripts made `folder`: its record is ours or is damaged. Any other JSON of that name is the user's."""
+    """Tell whether these scripts made `folder`: its record is damaged or says what it was made from; any other is the user's."""
     try:
-        return is_our_record(json.loads((folder / record_name).read_text(encoding="utf-8")))
+        record = json.loads((folder / record_name).read_text(encoding="utf-8"))
+        return isinstance(record, dict) and isinstance(record.get("made_from"), dict)
     except (ValueError, RecursionError):
         return True
     except OSError:  # not there, or nobody can tell: what cannot be read is never replaced
@@ -157,9 +165,3 @@ def digest_of_list(items):
         whole.update(f"{', ' if number else ''}{item}".encode())
     whole.update(b"]")
     return whole.hexdigest()
-
-
-def read_object(path):
-    """Return the JSON object in `path`, {} where there is none."""
-    record = read_json(path)
-    return record if isinstance(record, dict) else {}

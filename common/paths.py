@@ -1,4 +1,4 @@
-"""Where data lives, which files are inputs, and what each video is called."""
+"""Where data lives, and what its files and folders are called."""
 
 from pathlib import Path
 
@@ -35,14 +35,5 @@ DEFAULT_NAMES = {  # option of a script -> name below the data root
     "predictions": TEST_PREDICTIONS,
     "output_dir": ".",
 }
-OUTPUT_NAMES = (
-    "prepared_dataset",
-    "split_dataset",
-    "tmp_checkpoint",
-    "detect",
-    "Loss.png",
-    "Accuracy.png",
-    FACES_CONFUSION,
-    VIDEOS_CONFUSION,
-    ROBUSTNESS_PLOT,
-)
+PLOTS = ("Loss.png", "Accuracy.png", FACES_CONFUSION, VIDEOS_CONFUSION, ROBUSTNESS_PLOT)
+OUTPUT_NAMES = ("prepared_dataset", "split_dataset", "tmp_checkpoint", "detect", *PLOTS)

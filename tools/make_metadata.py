@@ -105,7 +105,7 @@ def main(argv=None):
     items = make_metadata(filenames, read)
     if not items:
         cli.stop(f"{directory} holds no video in the layout {args.layout}: expected are {expected}")
-    record = files.read_object(path.with_name(RECORD))
+    record = files.read_json(path.with_name(RECORD))
     if path.exists() and not args.force and record.get("digest") != files.digest(path):
         cli.stop(f"{path} exists and is not as this script wrote it; --force replaces it")
     files.write_json(path, items)

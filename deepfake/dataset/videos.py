@@ -9,7 +9,7 @@ from common.errors import InputError
 from common.messages import progress
 from deepfake.dataset import metadata, splits
 from deepfake.parallel import failures
-from deepfake.preprocessing import crops, inputs
+from deepfake.preprocessing import crops, inputs, quality
 
 
 @dataclass
@@ -46,7 +46,7 @@ def load_videos(videos_dir, frames_dir, data_dir, stage="reading", strict=False)
     failed = {record["path"]: record["reason"] for record in failures.failures(data_dir)}
     for source in sources:
         folder = frames_dir / source.video_id
-        reason = failed.get(os.path.abspath(source.path), "was not processed; run 00_convert_video_to_image.py")
+        reason = failed.get(os.path.abspath(source.path), f"{quality.NO_FRAMES}; run 00_convert_video_to_image.py")
         videos[source.video_id] = Video(source.video_id, source.filename, folder, reason=reason)
     folders = inputs.list_frame_dirs(frames_dir) if frames_dir.is_dir() else []
     if videos_dir.is_file():
@@ -66,9 +66,8 @@ def load_videos(videos_dir, frames_dir, data_dir, stage="reading", strict=False)
             except (TypeError, KeyError, ValueError):
                 video.reason = f"its {paths.FACES_RECORD} is damaged; run 01a_crop_faces_mtcnn.py --force"
         else:
-            video.reason = failed.get(
-                os.path.abspath(folder), "its faces were not looked for; run 01a_crop_faces_mtcnn.py"
-            )
+            failure = failed.get(os.path.abspath(folder))
+            video.reason = failure or f"{quality.NO_FACES}; run 01a_crop_faces_mtcnn.py"
     groups = splits.find_groups(entries, videos)
     for video_id, video in videos.items():
         entry, video.group = entries.get(video_id), groups[video_id]

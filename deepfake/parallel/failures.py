@@ -13,10 +13,10 @@ def _failure_path(data_dir, stage, path):
     return Path(data_dir) / FAILURES_DIR / stage / f"{files.digest(os.fsencode(os.path.abspath(path)))}.json"
 
 
-def note_failure(data_dir, stage, path, reason):
-    """Remember that `path` failed in `stage` (`00`, `01a`)."""
-    record = {"stage": stage, "path": os.path.abspath(path), "video": Path(path).name, "reason": reason}
-    files.write_json(_failure_path(data_dir, stage, path), record)
+def note_failure(data_dir, stage, path, error):
+    """Remember that `path` failed in `stage` (`00`, `01a`) with an InputError, or for a reason in words."""
+    record = {"stage": stage, "path": os.path.abspath(path), "video": Path(path).name, "reason": str(error)}
+    files.write_json(_failure_path(data_dir, stage, path), record | {"code": getattr(error, "code", None)})
 
 
 def forget_failure(data_dir, stage, path):
@@ -34,9 +34,10 @@ def _is_readable_folder(path):
 
 
 def failures(data_dir):
-    """Return the failure records of inputs that still exist, sorted by stage and path."""
-    records = [files.read_json(path) for path in sorted((Path(data_dir) / FAILURES_DIR).glob("*/*.json"))]
-    kept = [record for record in records if record and os.path.lexists(record["path"])]
+    """Return the failure records of inputs that still exist, sorted by stage and path; older ones have no `code`."""
+    names = (Path(data_dir) / FAILURES_DIR).glob("*/*.json")
+    records = [files.read_json(name, stage="", path="", video="", reason="") for name in names]
+    kept = [record for record in records if os.path.lexists(record["path"])]
     # stage 00 notes a folder that it could not list; mended, it never becomes a job that would take the failure back
     kept = [record for record in kept if record["stage"] != "00" or not _is_readable_folder(record["path"])]
     return sorted(kept, key=lambda record: (record["stage"], record["path"]))
@@ -53,10 +54,9 @@ def write_failed_table(data_dir):
         written = rows
 
 
-def source_name(frame_dir):
-    """Return the name of the video that a folder of frames is of, the folder's own if it does not say."""
-    made_from = files.read_object(frame_dir / paths.FRAMES_RECORD).get("made_from")
-    return (isinstance(made_from, dict) and made_from.get("filename")) or frame_dir.name
+def codes_of_reasons(data_dir):
+    """Return {reason: code of the InputError} of the failures, which other files hold as words only."""
+    return {record["reason"]: record["code"] for record in failures(data_dir) if record.get("code")}
 
 
 def failed_inputs(data_dir, videos_dir, frames_dir, verdicts):
@@ -70,9 +70,9 @@ def failed_inputs(data_dir, videos_dir, frames_dir, verdicts):
     judged |= {os.path.join(frames_dir, row["video_id"]) for row in verdicts}  # where 01a failed
     found = []
     for record in failures(data_dir):
-        # A later step failed on the folder of a video's frames.
-        path, is_input = Path(record["path"]), record["stage"] == "00"
+        path, is_input = Path(record["path"]), record["stage"] == "00"  # else it is the folder of a video's frames
         if path.is_relative_to(videos_dir if is_input else frames_dir) and str(path) not in judged:
-            name = os.path.relpath(path, root) if is_input else source_name(path)
+            made_from = files.read_json(path / paths.FRAMES_RECORD, made_from={})["made_from"]
+            name = os.path.relpath(path, root) if is_input else made_from.get("filename") or path.name
             found.append({"stage": record["stage"], "filename": name, "reason": record["reason"]})
     return found

@@ -1,55 +1,105 @@
-"""The work loop of the steps that handle one video at a time: workers, time limits, failures."""
+"""The work loop of the steps that handle one video at a time: what a job is, workers, time limits, failures."""
 
 import heapq
 import os
 import shutil
 import time
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
+from typing import Any
 
-from common import cli, messages
+from common import cli, files, messages
 from common.errors import InputError, OutputError
 from common.messages import progress, say
 from deepfake.parallel import failures, pool, spark
 
 
-def work_through(stage, function, jobs, args, data_dir, problems=(), initializer=None, initargs=(), workers=None):
-    """Do every job that is not complete, record failures, print the summary; return the exit status.
+@dataclass(frozen=True)
+class Job:
+    """One video's work, whose result is a folder of its own with a record in it."""
 
-    A job has `.path` (the input that messages name), `.target_dir`, `.is_ours()` (whether these scripts made that folder) and
-    `.finished()` (the record of a complete result made from the same input with the same settings, or None), and is what
-    `function` gets in a worker process. Results and records are dicts; `warnings` lists what was only partly usable, and
-    `counts` is added up for the summary.
+    path: Path  # the input, as messages name it
+    target_dir: Path
+    record_name: str
+    origin: Callable  # gives {name: value} that identifies what this job is done from; raises OSError where that is not there
+    settings: dict  # that the result depends on
+    payload: Any = None  # what else the work needs
+
+    def made_from(self):
+        """Return what decides whether a result still fits: its record says the same. Raises OSError."""
+        return self.origin(self) | self.settings
+
+    def blocked(self):
+        """Return an InputError if something of the user's own is where the result belongs, else None."""
+        if not os.path.lexists(self.target_dir) or files.is_our_folder(self.target_dir, self.record_name):
+            return None
+        place = f"its results belong in {self.target_dir}, which is a file or folder of your own"
+        return InputError(f"{place}; rename one of them", "not_ours")
+
+    def finished(self):
+        """Return the record of a complete result of the same input with the same settings, else None.
+
+        A result that lacks what was `unreadable` is to be tried again.
+        """
+        record = files.read_json(self.target_dir / self.record_name)
+        try:
+            fits = record and not record.get("unreadable") and record.get("made_from") == self.made_from()
+        except OSError:  # gone, or the step before is replacing it at this moment
+            return None
+        return record if fits else None
+
+    def write(self, images, record):
+        """Write {name: bytes} and the record as the new result in one step; return the record. Raises OutputError, InputError."""
+        with files.new_directory(self.target_dir) as folder:
+            for name, data in images.items():
+                (folder / name).write_bytes(data)
+            files.write_json(folder / self.record_name, record)
+        return record
+
+    def discard_outdated(self):
+        """Remove our older result of an input that has changed and cannot be used any more; what still fits it stays."""
+        if not self.blocked() and self.finished() is None:
+            shutil.rmtree(self.target_dir, ignore_errors=True)
+
+
+def work_through(stage, function, jobs, args, data_dir, problems=(), set_up=None):
+    """Do every Job that is not complete, record failures, print the summary; return the exit status.
+
+    `function` gets a job in a worker process and returns its record: `warnings` lists what was only partly usable, and `counts`
+    is added up for the summary. `problems`: (path, InputError) of inputs that cannot become jobs. `set_up(threads)` is called
+    once in each worker process with the number of CPU threads that it may use.
     """
     started = time.monotonic()
-    counts, warnings, failed, todo, done, refused = Counter(), [], [], [], [], []
+    counts, warnings, failed, todo, done, blocked = Counter(), [], [], [], [], []
     for job in jobs:
-        if os.path.lexists(job.target_dir) and not job.is_ours():
-            reason = (
-                f"its results belong in {job.target_dir}, which is a file or folder of your own; rename one of them"
-            )
-            refused.append((job, InputError(reason)))
-        elif not args.force and (record := job.finished()) is not None:
+        if error := job.blocked():
+            blocked.append((job, error))
+        elif not args.force and (record := job.finished()):
             done.append((job, record))
         else:
             todo.append(job)
     if spark.on_spark(args):
-        from deepfake.parallel.spark import run_on_spark
-
         name = f"{stage} of {len(todo)} videos"
-        results = run_on_spark(args.spark_master, name, function, todo, args.timeout, initializer, initargs)
+        results = spark.run_on_spark(args.spark_master, name, function, todo, args.timeout, set_up, (1,))
     else:
-        workers = min(workers or args.workers or len(pool.usable_cpus()), len(todo)) or 1
-        results = pool.run_in_workers(function, todo, workers, args.timeout, initializer, initargs)
+        cpus = len(pool.usable_cpus())
+        workers = min(args.workers or cpus, len(todo)) or 1
+        results = pool.run_in_workers(function, todo, workers, args.timeout, set_up, (max(1, cpus // workers),))
+
+    def fail(path, error):
+        failures.note_failure(data_dir, stage, path, error)
+        failed.append((path, str(error)))
+
     try:
-        for path, reason in problems:
-            failures.note_failure(data_dir, stage, path, reason)
-            failed.append((path, reason))
-        for job, result in chain(refused, done, progress(results if todo else (), len(todo), stage, "videos")):
+        for path, error in problems:
+            fail(path, error)
+        for job, result in chain(blocked, done, progress(results if todo else (), len(todo), stage, "videos")):
             if isinstance(result, InputError):
-                failures.note_failure(data_dir, stage, job.path, str(result))
-                failed.append((job.path, str(result)))
-                discard_outdated(job)
+                fail(job.path, result)
+                job.discard_outdated()
             else:
                 failures.forget_failure(data_dir, stage, job.path)
                 counts.update(result.get("counts", {}))
@@ -68,12 +118,6 @@ def work_through(stage, function, jobs, args, data_dir, problems=(), initializer
         parts.append(f"{len(done)} were complete")
     say(f"{stage}: {', '.join(parts)}, {len(failed)} failed, {time.monotonic() - started:.0f} s")
     return 1 if failed else 0
-
-
-def discard_outdated(job):
-    """Remove our older result of an input that has changed and cannot be used any more; what still fits it stays."""
-    if os.path.lexists(job.target_dir) and job.is_ours() and job.finished() is None:
-        shutil.rmtree(job.target_dir, ignore_errors=True)
 
 
 def share_of(items, sizes, shard):

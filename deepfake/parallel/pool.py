@@ -98,9 +98,9 @@ def outcome_of(future, timeout_s):
     except InputError as error:
         return error
     except TimeoutError:
-        return InputError(f"took longer than {timeout_s:g} s (--timeout) and was stopped")
+        return InputError(f"took longer than {timeout_s:g} s (--timeout) and was stopped", "too_slow")
     except ProcessExpired as error:
-        return InputError(f"the process that read it died (exit code {error.exitcode})")
+        return InputError(f"the process that read it died (exit code {error.exitcode})", "crashed")
 
 
 def run_in_workers(function, tasks, workers, timeout_s, initializer=None, initargs=()):

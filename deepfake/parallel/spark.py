@@ -46,9 +46,7 @@ def start_spark(master, name="video verdicts"):
     if master or not conf.contains("spark.master"):
         conf.setMaster(master or "local[*]")
     logging.getLogger("py4j").setLevel(logging.CRITICAL)  # after Ctrl-C it complains at length; what matters, it raises
-    logging.getLogger().addFilter(
-        lambda record: "KeyboardInterrupt" not in record.getMessage()
-    )  # Py4J's, by way of the root
+    logging.getLogger().addFilter(lambda record: "KeyboardInterrupt" not in record.getMessage())  # also Py4J's
     quiet = Path(__file__).with_name("log4j2.properties")
     conf.setIfMissing("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={quiet.as_uri()}")
     conf.setIfMissing("spark.ui.enabled", "false")
@@ -96,9 +94,8 @@ def do_on_executor(function, task, timeout_s, initializer, initargs, folder):
             os.chdir(folder)  # what relative paths are relative to
         worker.update(made_for=made_for, pool=pool.start_pool(1, initializer, initargs))
     try:
-        return pool.outcome_of(
-            worker["pool"].schedule(pool.do_safely, args=(function, task), timeout=timeout_s), timeout_s
-        )
+        future = worker["pool"].schedule(pool.do_safely, args=(function, task), timeout=timeout_s)
+        return pool.outcome_of(future, timeout_s)
     except OutputError as error:
         return error
 
@@ -153,10 +150,9 @@ def run_on_spark(master, name, function, tasks, timeout_s, initializer=None, ini
                 break
             time.sleep(LOOK_EVERY_S)
         if failure:
-            reason = (
-                failure[0].java_exception.getMessage() if hasattr(failure[0], "java_exception") else str(failure[0])
-            )
-            raise OutputError(f"Spark gave up: {(reason or 'no reason given').strip().splitlines()[0]}")
+            java = getattr(failure[0], "java_exception", None)
+            reason = (java.getMessage() if java else str(failure[0])) or "no reason given"
+            raise OutputError(f"Spark gave up: {reason.strip().splitlines()[0]}")
     except (KeyboardInterrupt, GeneratorExit):  # the second one where Ctrl-C finds us waiting to be asked for more
         hush(spark)
         raise

@@ -1,4 +1,4 @@
-"""From a face file to the pixels that the network gets: one way, for training and for prediction."""
+"""From a face file to the pixels that the scorer gets: one way, for training and for prediction."""
 
 import json
 import os
@@ -6,31 +6,39 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
-from common.errors import writing
+from common.errors import InputError, writing
 from deepfake.parallel import pool
 from deepfake.preprocessing import quality
 
 
 def read_image(path):
     """Return the uint8 BGR picture (h, w, 3) of a file, or None if it is missing or not readable."""
-    import cv2
-
     try:
         data = np.fromfile(path, np.uint8)  # OpenCV itself cannot open every name on every system
-    except (OSError, ValueError):  # a name with a NUL in it
-        return None
-    try:
         return cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    except cv2.error:
+    except (OSError, ValueError, cv2.error):  # ValueError: a name with a NUL in it
         return None
+
+
+def as_png(picture_bgr):
+    """Return the bytes of a uint8 BGR picture (h, w, 3) as PNG. Raises InputError where it cannot be written."""
+    encoded, data = cv2.imencode(".png", picture_bgr)
+    if not encoded:
+        raise InputError("a picture cannot be written as PNG")
+    return data.tobytes()
+
+
+def saved_size(width, height, max_side):
+    """Return (width, height) shrunk so that the longer side is at most `max_side`, and the scale; never enlarged."""
+    scale = min(1.0, max_side / max(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale)), scale
 
 
 def to_square(face_bgr, size):
     """Return a uint8 BGR face (h, w, 3) as uint8 RGB (size, size, 3); the sides are scaled independently."""
-    import cv2
-
     # At ratios near 1, averages and linear weights blur in bands, which looks like a face made of parts; cubic ones hardly do.
     shrinks = 1.5 * size < min(face_bgr.shape[:2])
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
@@ -66,8 +74,6 @@ def load_faces(paths, size, scratch_dir=None, sides_px=None, measures=None, read
     `sides_px`, an array (n, 2), receives the width and height that each face has in its file; `measures`, (n, 2), its brightness
     and sharpness (`deepfake.preprocessing.quality.measure`). `read` gives the BGR picture of a path, or None.
     """
-    import cv2
-
     faces_rgb = new_faces(len(paths), size, scratch_dir)
     cv2.setNumThreads(1)  # each thread has a face of its own; sharing one costs more time than it saves
 

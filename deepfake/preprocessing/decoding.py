@@ -4,6 +4,7 @@ import gc
 import os
 from itertools import chain
 
+import av
 import numpy as np
 
 from common.errors import InputError
@@ -19,20 +20,18 @@ COLLECT_EVERY = 20  # packets; as many frames of 1080p are 60 MB
 def check_size(width, height, max_pixels=MAX_PIXELS):
     """Raise InputError for dimensions that no real picture has."""
     if width < 1 or height < 1 or width * height > max_pixels:
-        raise InputError(f"claims to be {width}x{height} pixels; not a usable picture")
+        raise InputError(f"claims to be {width}x{height} pixels; not a usable picture", "bad_size")
 
 
 def open_video(path):
     """Open a local video file with PyAV: one thread, listed containers only. Raises InputError."""
-    import av
-
     try:
         container = av.open(os.path.abspath(path), options=OPEN_OPTIONS, metadata_errors="replace")
     except av.FFmpegError as error:
-        raise InputError(f"is not a readable video ({error.strerror})") from error
+        raise InputError(f"is not a readable video ({error.strerror})", "not_a_video") from error
     if not container.streams.video:
         container.close()
-        raise InputError("has no video stream")
+        raise InputError("has no video stream", "no_pictures")
     stream = container.streams.best("video")  # not a cover picture
     stream.codec_context.thread_type = "NONE"
     stream.codec_context.thread_count = 1
@@ -42,8 +41,6 @@ def open_video(path):
 
 def demux(container, stream):
     """Yield the stream's packets up to the end or to where the file is damaged."""
-    import av
-
     try:
         for packet in container.demux(stream):
             if packet.size:
@@ -54,12 +51,60 @@ def demux(container, stream):
 
 def decode(context, packet):
     """Return the frames that one packet (None: the end) completes; a damaged packet gives none."""
-    import av
-
     try:
         return context.decode(packet)
     except (av.FFmpegError, EOFError):
         return []
+
+
+def plan_decoding(packets, wanted_pts):
+    """Return the (first, last) packet ranges, in decoding order, that hold everything the wanted frames depend on.
+
+    `packets`: (pts, is_keyframe) in decoding order. A range starts at a keyframe. A frame shown before its keyframe ("leading",
+    in an open group of pictures) also depends on the group before (H.264, ITU-T H.264 (08/2021), 8.2.5.2).
+    """
+    ranges, wanted_pts = [], set(wanted_pts)
+    keyframes = []
+    for index, (pts, is_keyframe) in enumerate(packets):
+        if is_keyframe:
+            keyframes.append(index)
+        if pts not in wanted_pts:
+            continue
+        start = keyframes[-1] if keyframes else 0
+        if keyframes and pts < packets[start][0]:
+            start = keyframes[-2] if len(keyframes) > 1 else 0
+        if ranges and start <= ranges[-1][1]:
+            ranges[-1] = (ranges[-1][0], index)
+        else:
+            ranges.append((start, index))
+    return ranges
+
+
+def read_planned(path, packets, wanted_pts):
+    """Return {pts: frame} for the wanted presentation times, decoding only what they depend on.
+
+    Frames that nothing refers to are skipped unless wanted: the pixels are those of a full decode. (Skipping all
+    B-frames would be faster, but other frames may refer to them, and then the pixels are wrong.)
+    """
+    found, wanted_pts = {}, set(wanted_pts)
+    container, stream = open_video(path)
+    with container:
+        context = stream.codec_context
+        ranges = iter(plan_decoding(packets, wanted_pts))
+        start, end = next(ranges)
+        for index, packet in enumerate(demux(container, stream)):
+            if index < start:
+                continue
+            context.skip_frame = "DEFAULT" if packet.pts in wanted_pts else "NONREF"
+            frames = decode(context, packet)
+            if index == end:
+                frames += decode(context, None)
+                context.flush_buffers()
+                start, end = next(ranges, (None, None))
+            found.update((frame.pts, frame) for frame in frames if frame.pts in wanted_pts)
+            if start is None:
+                break
+    return found
 
 
 def to_picture(frame, width, height):
@@ -93,6 +138,5 @@ def shown_frames(path):
                 index += 1
             frame = None  # else the last one would outlive this
             if number % COLLECT_EVERY == COLLECT_EVERY - 1:
-                gc.collect(
-                    1
-                )  # a frame asked for its side data holds itself; all of TensorFlow need not be looked through
+                # A frame asked for its side data holds itself; all of TensorFlow need not be looked through.
+                gc.collect(1)

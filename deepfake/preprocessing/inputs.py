@@ -6,41 +6,15 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import paths
+from common import files, paths
 from common.constants import TEMPORARY_PREFIX
+from common.errors import InputError
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-UNSUPPORTED_SUFFIXES = (
-    ".heic",
-    ".heif",
-    ".avif",
-    ".gif",
-    ".tif",
-    ".tiff",
-    ".bmp",
-    ".wmv",
-    ".flv",
-    ".mpg",
-    ".mpeg",
-    ".ts",
-    ".mts",
-    ".m2ts",
-    ".3gp",
-    ".3g2",
-    ".ogv",
-    ".mxf",
-    ".qt",
-    ".asf",
-    ".vob",
-    ".f4v",
-    ".rm",
-    ".rmvb",
-    ".divx",
-    ".jfif",
-    ".jxl",
-    ".jp2",
-)
+UNSUPPORTED_PHOTOS = (".heic", ".heif", ".avif", ".gif", ".tif", ".tiff", ".bmp", ".jfif", ".jxl", ".jp2")
+UNSUPPORTED_MPEG = (".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".3gp", ".3g2", ".f4v", ".qt", ".vob", ".divx")
+UNSUPPORTED_SUFFIXES = (*UNSUPPORTED_PHOTOS, *UNSUPPORTED_MPEG, ".wmv", ".asf", ".flv", ".ogv", ".mxf", ".rm", ".rmvb")
 COMPANION_SUFFIXES = (".json", ".csv", ".txt", ".md", ".html")  # of what people keep beside videos
 
 
@@ -75,7 +49,7 @@ def video_id_of(filename):
 def walk_inputs(directory, excluded, seen, problems=None):
     """Yield the files below `directory` in sorted order, without outputs and temporary names.
 
-    A folder that cannot be read is added to `problems` as (path, reason).
+    A folder that cannot be read is added to `problems` as (path, InputError).
     """
     real_path = os.path.realpath(directory)
     if real_path in seen:
@@ -86,7 +60,9 @@ def walk_inputs(directory, excluded, seen, problems=None):
     except OSError as error:
         entries = []
         if problems is not None:
-            problems.append((Path(directory), f"the folder cannot be read: {error.strerror}"))
+            problems.append(
+                (Path(directory), InputError(f"the folder cannot be read: {error.strerror}", "not_allowed"))
+            )
     if any(entry.name in (paths.FRAMES_RECORD, paths.SPLIT_RECORD) and entry.is_file() for entry in entries):
         return
     for entry in entries:
@@ -101,7 +77,7 @@ def walk_inputs(directory, excluded, seen, problems=None):
 def list_sources(videos_dir, data_dir=None):
     """Find the videos and photos below `videos_dir` (or the one file that it is).
 
-    Returns (sources sorted by video_id, problems, others): problems is a list of (path, reason) for files of recognised but
+    Returns (sources sorted by video_id, problems, others): problems is a list of (path, InputError) for files of recognised but
     unsupported formats and for inputs that would share a video_id; others are paths of no kind that is recognised, but for
     those of COMPANION_SUFFIXES. Folders made by these scripts are left out.
     """
@@ -115,28 +91,26 @@ def list_sources(videos_dir, data_dir=None):
     for path in candidates:
         suffix = path.suffix.lower()
         if suffix in UNSUPPORTED_SUFFIXES:
-            problems.append((path, f"{suffix} files are not supported; convert it to MP4, JPEG or PNG"))
+            advice = "convert it to MP4, JPEG or PNG"
+            problems.append((path, InputError(f"{suffix} files are not supported; {advice}", "unsupported")))
         elif suffix in VIDEO_SUFFIXES + PHOTO_SUFFIXES:
             filename = path.relative_to(root).as_posix()
             by_id[video_id_of(filename)].append(Source(path, filename, video_id_of(filename)))
         elif videos_dir.is_file():
-            problems.append((path, "is not a video or a photo by its name"))
+            problems.append((path, InputError("is not a video or a photo by its name")))
         elif suffix not in COMPANION_SUFFIXES:
             others.append(path)
-    sources = []
+    sources = [same[0] for _, same in sorted(by_id.items()) if len(same) == 1]
     for video_id, same in sorted(by_id.items()):
         if len(same) == 1:
-            sources.append(same[0])
             continue
         names = " and ".join(f'"{source.filename}"' for source in same)
-        problems += [(source.path, f"{names} would share the id {video_id}; rename one") for source in same]
+        error = InputError(f"{names} would share the id {video_id}; rename one", "same_id")
+        problems += [(source.path, error) for source in same]
     return sources, problems, others
 
 
 def list_frame_dirs(frames_dir):
     """Return the per-video folders that step 00 completed below `frames_dir`, sorted."""
-    from common.files import is_our_folder
-
-    with os.scandir(frames_dir) as entries:
-        names = sorted(entry.name for entry in entries if not entry.name.startswith(TEMPORARY_PREFIX))
-    return [Path(frames_dir) / name for name in names if is_our_folder(Path(frames_dir) / name, paths.FRAMES_RECORD)]
+    folders = [Path(frames_dir) / name for name in sorted(os.listdir(frames_dir)) if name[0] != TEMPORARY_PREFIX]
+    return [folder for folder in folders if files.is_our_folder(folder, paths.FRAMES_RECORD)]

@@ -9,6 +9,7 @@ Boxes are rows of x1, y1, x2, y2, confidence, in pixels.
 import importlib.util
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from common.errors import InputError
@@ -113,8 +114,6 @@ def refined(rows, found):
 
 def propose(network, picture):
     """Return the boxes that P-Net proposes in a picture, normalised float32 (h, w, 3)."""
-    import cv2
-
     height, width = picture.shape[:2]
     levels = [np.empty((0, 5))]
     level_count = round(-1 - np.log(min(height, width) / WINDOW_PX) / np.log(PYRAMID_FACTOR))
@@ -132,8 +131,6 @@ def propose(network, picture):
 
 def cut_patches(picture, rows, size):
     """Return the boxes of a picture as float32 (n, 3, size, size), bilinear, 0 outside."""
-    import cv2
-
     patches = np.empty((len(rows), 3, size, size), np.float32)
     shrink = 1 - 1 / np.array(picture.shape[1::-1])  # the package measures in parts of the picture, from 0 to size - 1
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP

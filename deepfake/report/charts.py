@@ -45,12 +45,11 @@ def roc_on(axes, labels, p_fake):
 
     is_fake, p_fake = np.asarray(labels) == FAKE, np.asarray(p_fake)
     called_fake = p_fake > 1 - THRESHOLD
+    in_use = called_fake[~is_fake].mean(), called_fake[is_fake].mean()
     false, found, _ = roc_curve(is_fake, p_fake)
     axes.plot(false, found, color="C0", linewidth=2)
     axes.plot([0, 1], [0, 1], ":", color="C1", label="guessing")
-    axes.plot(
-        called_fake[~is_fake].mean(), called_fake[is_fake].mean(), "o", color="C0", markersize=8, label="threshold 0.5"
-    )
+    axes.plot(*in_use, "o", color="C0", markersize=8, label="threshold 0.5")
     axes.set(xlabel="share of reals called FAKE", ylabel="share of fakes found", title="ROC curve", aspect="equal")
     axes.grid()
     axes.legend(loc="lower right")
@@ -77,15 +76,8 @@ def calibration_on(axes, labels, p_fake):
     for number in np.unique(bins):
         inside = bins == number
         fakes, total = int(is_fake[inside].sum()), int(inside.sum())
-        low, high = intervals.binomial_interval(fakes, total)
-        axes.errorbar(
-            p_fake[inside].mean(),
-            fakes / total,
-            [[fakes / total - low], [high - fakes / total]],
-            fmt="o",
-            color="C0",
-            capsize=3,
-        )
+        share, (low, high) = fakes / total, intervals.binomial_interval(fakes, total)
+        axes.errorbar(p_fake[inside].mean(), share, [[share - low], [high - share]], fmt="o", color="C0", capsize=3)
     axes.plot([0, 1], [0, 1], ":", color="C1")
     axes.set(xlabel="P(fake) given", ylabel="share that is fake", title="Calibration (dotted: perfect)", aspect="equal")
     axes.grid()
@@ -103,24 +95,18 @@ def histogram_on(axes, labels, p_fake):
     axes.legend()
 
 
+CHARTS = (  # title, what it shows, function that draws it on axes
+    ("Scores by class", "How many real and fake videos got which P(fake).", histogram_on),
+    ("ROC curve", "How many fakes are found, and how many reals are called FAKE for it.", roc_on),
+    ("Precision and recall", "How many FAKE verdicts are right, by how many fakes are found.", precision_recall_on),
+    ("Calibration", "Of videos given this P(fake), the share that is fake (bars: 95 % intervals).", calibration_on),
+)
+
+
 def score_charts(labels, scores):
     """Return (title, what it shows, function that draws it on axes) for labelled videos; curves only with both classes."""
     p_fake, predicted = 1 - np.asarray(scores), (np.asarray(scores) >= THRESHOLD).astype(int)
-    charts = [("Scores by class", "How many real and fake videos got which P(fake).", histogram_on)]
-    if len(set(labels)) == 2:
-        charts += [
-            ("ROC curve", "How many fakes are found, and how many reals are called FAKE for it.", roc_on),
-            (
-                "Precision and recall",
-                "How many FAKE verdicts are right, by how many fakes are found.",
-                precision_recall_on,
-            ),
-            (
-                "Calibration",
-                "Of videos given this P(fake), the share that is fake (bars: 95 % intervals).",
-                calibration_on,
-            ),
-        ]
+    charts = CHARTS if len(set(labels)) == 2 else CHARTS[:1]
     drawn = [(title, text, functools.partial(draw, labels=labels, p_fake=p_fake)) for title, text, draw in charts]
     confusion = functools.partial(plots.confusion_on, labels=labels, predicted=predicted, colour_bar=False)
     return [*drawn, ("Confusion matrix", "Verdicts against the labels: count and share of the row.", confusion)]

@@ -2,6 +2,9 @@
 
 import base64
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import cv2
 
 from common import files, paths
 from common.messages import progress
@@ -33,18 +36,16 @@ def choose_faces(faces, number, explained):
 
 def explained_faces(folder, model_digest):
     """Return ({file: score} of the faces that 03b explained with this model, how to read the overlays)."""
-    record = files.read_object(folder / paths.EXPLAINED_DIR / paths.EXPLAINED_RECORD) if folder else {}
-    if not model_digest or record.get("model_digest") != model_digest:
-        return {}, None
-    try:
-        return {face["file"]: face["score"] for face in record["faces"]}, str(record["how_to_read"])
-    except (KeyError, TypeError):
-        return {}, None
+    record = files.read_json(folder / paths.EXPLAINED_DIR / paths.EXPLAINED_RECORD)
+    with suppress(KeyError, TypeError):  # it is damaged
+        if model_digest and record["model_digest"] == model_digest:
+            return {face["file"]: face["score"] for face in record["faces"]}, str(record["how_to_read"])
+    return {}, None
 
 
 def paths_of(face, folder, face_kind, explained):
     """Return where the crop of a face and its overlay are, None where there is none; `explained`: as from `explained_faces`."""
-    path = folder / face_kind / face["file"] if folder and face.get("self_blended") != "blend" else None
+    path = folder / face_kind / face["file"] if face.get("self_blended") != "blend" else None
     same = path and face["score"] is not None and explained.get(face["file"]) == face["score"]
     overlay_path = folder / paths.EXPLAINED_DIR / face["file"] if same else None
     return {"path": path, "overlay_path": overlay_path, "data": None, "overlay": None}
@@ -52,14 +53,10 @@ def paths_of(face, folder, face_kind, explained):
 
 def thumbnail(path, side_px):
     """Return a picture shrunk to `side_px` (longer side) as base64 WebP, or None if it is not readable."""
-    import cv2
-
     picture = crops.read_image(path) if path else None
     if picture is None:
         return None
-    height, width = picture.shape[:2]
-    scale = min(1, side_px / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    size = crops.saved_size(*picture.shape[1::-1], side_px)[:2]
     small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
     done, encoded = cv2.imencode(".webp", small, [cv2.IMWRITE_WEBP_QUALITY, WEBP_QUALITY])
     return base64.b64encode(encoded.tobytes()).decode() if done else None

@@ -38,27 +38,12 @@ def confusion_on(axes, labels, predicted, colour_bar=True):
     counts = np.array([[np.sum((labels == row) & (predicted == column)) for column in order] for row in order])
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
-    texts = [
-        [f"{count}\n{share:.0%}" if total else "0\n(none)" for count, share in zip(row, row_shares, strict=True)]
-        for row, row_shares, total in zip(counts, shares, totals[:, 0], strict=True)
-    ]
+    texts = [f"{n}\n{share:.0%}" for n, share in zip(counts.ravel(), shares.ravel(), strict=True)]
+    texts = np.where(totals > 0, np.reshape(texts, (2, 2)), "0\n(none)")
     names = [CLASS_NAMES[label].upper() for label in order]
-    seaborn.heatmap(
-        shares,
-        annot=texts,
-        fmt="",
-        cmap="Blues",
-        vmin=0,
-        vmax=1,
-        square=True,
-        linewidths=1,
-        ax=axes,
-        cbar=colour_bar,
-        xticklabels=names,
-        yticklabels=names,
-        annot_kws={"size": 14},
-        cbar_kws={"label": "share of the row"} if colour_bar else None,
-    )
+    look = {"cmap": "Blues", "vmin": 0, "vmax": 1, "square": True, "linewidths": 1, "annot_kws": {"size": 14}}
+    look |= {"xticklabels": names, "yticklabels": names, "cbar_kws": {"label": "share of the row"}}
+    seaborn.heatmap(shares, annot=texts, fmt="", ax=axes, cbar=colour_bar, **look)
     for text, share in zip(axes.texts, shares.ravel(), strict=True):
         text.set_color("white" if share > WHITE_TEXT_FROM else "#101010")
     axes.set(xlabel="verdict", ylabel="label")
@@ -74,20 +59,20 @@ def draw_confusion(path, labels, predicted, title, unit):
 
 
 def draw_robustness(path, table, names):
-    """Write ROC AUC and log loss per face, one above the other, by kind and strength, with their 95 % intervals.
+    """Write ROC AUC and log loss per face, one above the other, by corruption and severity, with their 95 % intervals.
 
-    `table`: rows of robustness.csv, of each kind from weak to strong; `names`: what to write below each kind.
+    `table`: rows of robustness.csv, of each corruption from weak to strong; `names`: what to write below each.
     """
-    kinds = list(dict.fromkeys(row["kind"] for row in table))
-    figure, axes = new_figure(max(10, 2.3 * len(kinds) + 1.2), 6.7)  # the title needs 10 inches
+    corruptions = list(dict.fromkeys(row["corruption"] for row in table))
+    figure, axes = new_figure(max(10, 2.3 * len(corruptions) + 1.2), 6.7)  # the title needs 10 inches
     axes.remove()
-    grid = figure.subplots(2, len(kinds), sharey="row", squeeze=False)
+    grid = figure.subplots(2, len(corruptions), sharey="row", squeeze=False)
     lines = (
         ("roc_auc", "ROC AUC per face\nhigher is better", 0.5, BLUE, "o"),
         ("log_loss", "log loss per face\nlower is better", np.log(2), ORANGE, "s"),
     )
-    for column, kind in enumerate(kinds):
-        rows = [row for row in table if row["kind"] == kind]
+    for column, corruption in enumerate(corruptions):
+        rows = [row for row in table if row["corruption"] == corruption]
         places = np.arange(len(rows))
         for axes, (name, label, chance, colour, marker) in zip(grid[:, column], lines, strict=True):
             values, lows, highs = (
@@ -97,17 +82,17 @@ def draw_robustness(path, table, names):
             axes.plot(places, values, marker + "-", color=colour)
             axes.vlines(places, lows, highs, color=colour, linewidth=1.5)
             axes.axhline(chance, color="0.4", linestyle=":")
-            axes.set_xticks(places, [str(row["strength"]) for row in rows])
+            axes.set_xticks(places, [str(row["severity"]) for row in rows])
             axes.set_xlim(-0.5, len(rows) - 0.5)
             axes.grid(alpha=0.3)
             if column == 0:
                 axes.set_ylabel(label)
-        grid[1, column].set_xlabel(names[kind])
+        grid[1, column].set_xlabel(names[corruption])
     counts = max((row["faces"], row["videos"]) for row in table)
     bounded = any(row.get("roc_auc_low") is not None for row in table)
     intervals = "vertical lines: 95 % intervals" if bounded else "too few people for 95 % intervals"
     figure.suptitle(
-        f"{counts[0]} test faces of {counts[1]} videos after damage, stronger from left to right\n"
+        f"{counts[0]} test faces of {counts[1]} videos, corrupted more and more from left to right\n"
         "ROC AUC: how often a real face scores higher than a fake one\n"
         "log loss: how far scores are from the truth (real 1, fake 0), confident mistakes counting most\n"
         f"dotted: guessing; {intervals}"

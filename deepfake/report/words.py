@@ -1,41 +1,39 @@
 """What the report says of the model, the metrics and the failures, in plain words."""
 
-import re
-
 from common import files, paths
 from common.constants import CLASS_NAMES, SELF_BLENDED_FACES
+from common.errors import InputError
 from deepfake.evaluation import intervals, predictions, verdicts
 from deepfake.model import record as model_record
+from deepfake.preprocessing import quality
 
-PLAIN_WORDS = (  # what a reason begins with or holds, and what it means to someone who has never seen this program
-    (r"^no face of confidence|^no usable face", "No face was seen clearly enough in any of the moments looked at."),
-    (r"^faces too small", "The faces are so small that traces of a change could not be seen."),
-    (r"^faces too blurred", "The faces are too blurred to judge."),
-    (r"^faces too dark", "The faces are too dark to judge."),
-    (r"^usable faces in too few frames", "A face was seen well enough in too few moments to judge."),
-    (r"is empty", "The file holds nothing: perhaps copying it was interrupted."),
-    (r"not a readable video", "This is not a video, or it is damaged so badly that no player could show it."),
-    (r"not a readable photo", "This is not a photo, or it is damaged so badly that it cannot be shown."),
-    (r"no video stream", "The file holds no pictures, only sound perhaps."),
-    (r"no readable frame", "Not one picture of this video could be read: it is damaged or cut off."),
-    (
-        r"not supported",
-        "Files of this kind cannot be read here; most programs that show them can save them as another.",
-    ),
-    (r"took longer than", "Reading it took so long that it was given up; it may be damaged or very large."),
-    (
-        r"process that read it died|cannot start a worker",
-        "The program that read it broke down over it: it may be damaged.",
-    ),
-    (r"claims to be", "It says that its pictures have a size that none has: it is damaged, or made to do harm."),
-    (r"would share the id", "Two files have the same name but for its ending; give one of them another name."),
-    (r"file or folder of your own", "Something of yours lies where its results belong; give one of them another name."),
-    (r"cannot be read: Permission|folder cannot be read", "This program is not allowed to read it."),
-    (
-        r"was not processed|not looked for|faces are not readable",
-        "A step before was left out or interrupted; run it again.",
-    ),
-)
+NO_FACE_WORDS = "No face was seen clearly enough in any of the moments looked at."
+STEP_MISSING = "A step before was left out or interrupted; run it again."
+WORDS_OF_CODES = {  # code of an InputError: what it means to someone who has never seen this program
+    "empty": "The file holds nothing: perhaps copying it was interrupted.",
+    "not_a_video": "This is not a video, or it is damaged so badly that no player could show it.",
+    "not_a_photo": "This is not a photo, or it is damaged so badly that it cannot be shown.",
+    "no_pictures": "The file holds no pictures, only sound perhaps.",
+    "no_frame": "Not one picture of this video could be read: it is damaged or cut off.",
+    "unsupported": "Files of this kind cannot be read here; most programs that show them can save them as another.",
+    "too_slow": "Reading it took so long that it was given up; it may be damaged or very large.",
+    "crashed": "The program that read it broke down over it: it may be damaged.",
+    "bad_size": "It says that its pictures have a size that none has: it is damaged, or made to do harm.",
+    "same_id": "Two files have the same name but for its ending; give one of them another name.",
+    "not_ours": "Something of yours lies where its results belong; give one of them another name.",
+    "not_allowed": "This program is not allowed to read it.",
+}
+WORDS_OF_REASONS = {  # how the reasons begin that predictions and faces.json give: the same for them
+    quality.NO_FACE: NO_FACE_WORDS,
+    quality.NO_USABLE_FACE: NO_FACE_WORDS,
+    quality.TOO_SMALL: "The faces are so small that traces of a change could not be seen.",
+    quality.TOO_BLURRED: "The faces are too blurred to judge.",
+    quality.TOO_DARK: "The faces are too dark to judge.",
+    quality.TOO_FEW_FRAMES: "A face was seen well enough in too few moments to judge.",
+    quality.NO_FRAMES: STEP_MISSING,
+    quality.NO_FACES: STEP_MISSING,
+    quality.FACES_UNREADABLE: STEP_MISSING,
+}
 MOST_PLOT_BYTES = 2 * 2**20
 CHANCE_AUC = 0.5
 AGGREGATE_WORDS = {
@@ -54,43 +52,35 @@ STARTS = {  # of a training: starting_weights of its record
     "none": "random numbers",
 }
 BLENDS = "real faces and blends of them"
-ALL_KINDS = "real faces, blends and exchanges of them, and clips drawn of them"  # tools/base_weights/average_weights.py
+ALL_KINDS = "real faces, blends and exchanges of them, and synthetic clips of them"  # base_weights/average_weights.py
 NO_DEEPFAKES = (
     "these weights have learnt from {learnt}, never from deepfakes: take a verdict as a hint to look closer "
     '(README: "What it can and cannot see")'
 )
-DRAWN = (
-    "these weights have learnt from clips that a program drew: what they say of filmed people or deepfakes is untested"
-)
-
-
-def objects_in(record, names):
-    """Return the record with {} for each of its entries `names` that is no object."""
-    return record | {name: record[name] if isinstance(record.get(name), dict) else {} for name in names}
+SYNTHETIC = "these weights have learnt from synthetic clips: what they say of filmed people or deepfakes is untested"
 
 
 def are_metrics(entries):
-    """Tell whether parsed JSON is {metric: {"value", "interval"}}, as `deepfake.evaluation.metrics.describe` gives it."""
+    """Tell whether parsed JSON is {metric: {"value", "interval"}}, as `deepfake.evaluation.intervals.describe` gives it."""
     return isinstance(entries, dict) and all(
         isinstance(entry, dict) and {"value", "interval"} <= entry.keys() for entry in entries.values()
     )
 
 
 def read_model_facts(weights):
-    """Return the record of the weights, {} if there is none; what it says of metrics and the like is {} if not understood."""
-    record = files.read_object(model_record.record_path(weights))
-    if not record:
+    """Return the record of the weights, {} if there is none; what it says of metrics and training is {} if not understood."""
+    path = model_record.record_path(weights)
+    record = files.read_json(path, calibration={}, metrics={}, provenance={}, trained_on={}, weights_digest="")
+    if not model_record.is_model_record(record):
         return {}
-    record = objects_in(record, ("calibration", "metrics", "provenance", "trained_on"))
     return record | {
         "metrics": {name: entries for name, entries in record["metrics"].items() if are_metrics(entries)},
         "trained_on": record["trained_on"] if is_training(record["trained_on"]) else {},
-        "weights_digest": str(record.get("weights_digest") or ""),
     }
 
 
 def is_training(known):
-    """Tell whether parsed JSON says what a network was trained on, as 03 writes it."""
+    """Tell whether a JSON object says what a scorer was trained on, as 03 writes it."""
     numbers = [known.get(name) for name in ("real_videos", "fake_videos", "faces", "self_blend")]
     folders = known.get("fake_folders")
     return all(isinstance(n, (int, float)) and 0 <= n < predictions.LARGEST_NUMBER for n in numbers) and (
@@ -100,40 +90,43 @@ def is_training(known):
 
 def read_metrics(path):
     """Return metrics.json, without what is not understood."""
-    metrics = objects_in(files.read_object(path), ("metrics", "subgroups", "made_from"))
+    metrics = files.read_json(path, metrics={}, subgroups={}, made_from={})
     return metrics | {"metrics": metrics["metrics"] if are_metrics(metrics["metrics"]) else {}}
 
 
 def read_robustness(output_dir, weights_digest):
-    """Return (rows of robustness.csv, bytes of its plot or None, whether there is a table but of other weights)."""
+    """Return (rows of robustness.csv, bytes of its plot or None, why a table that is there is left out or None)."""
     table, plot = output_dir / paths.ROBUSTNESS_TABLE, output_dir / paths.ROBUSTNESS_PLOT
-    made_from = objects_in(files.read_object(output_dir / paths.ROBUSTNESS_SCORES), ["made_from"])["made_from"]
+    if not table.is_file():
+        return [], None, None
+    made_from = files.read_json(output_dir / paths.ROBUSTNESS_SCORES, made_from={})["made_from"]
     if not weights_digest or made_from.get("weights_digest") != weights_digest:
-        return [], None, table.is_file()
-    rows = verdicts.read_table(table, ("kind", "strength"), "03c_robustness.py") if table.is_file() else []
+        return [], None, "of other weights"
+    try:
+        rows = verdicts.read_table(table, ("corruption", "severity"), "03c_robustness.py")
+    except InputError:
+        return [], None, "of an older version or damaged"
     has_plot = plot.is_file() and plot.stat().st_size <= MOST_PLOT_BYTES
-    return rows, plot.read_bytes() if has_plot else None, False
+    return rows, plot.read_bytes() if has_plot else None, None
 
 
 def foreign_faces(scored_by, weights_digest):
     """Return how many faces were scored by other weights; `scored_by`: {first digits of the weights' digest: number of faces}."""
-    return sum(n for known, n in scored_by.items() if weights_digest and not weights_digest.startswith(known))
+    return sum(n for known, n in scored_by.items() if weights_digest and not weights_digest.startswith(known or ""))
 
 
 def learnt_from(record):
-    """Return what weights without deepfakes have learnt from: an average may know drawn clips besides real faces."""
+    """Return what weights without deepfakes have learnt from: an average may know synthetic clips besides real faces."""
     return ALL_KINDS if record.get("averaged") and record.get("drawn") else BLENDS
 
 
 def training_data(record):
-    """Return what the network was trained on, as far as its record says."""
+    """Return what the scorer was trained on, as far as its model card says."""
     if not record:
         return "unknown videos"
     known = record["trained_on"]
     blends = record.get("fakes") == SELF_BLENDED_FACES or known.get("self_blend") == 1
-    what = "real and fake videos"
-    if blends:
-        what = f"{learnt_from(record)}, no deepfakes"
+    what = f"{learnt_from(record)}, no deepfakes" if blends else "real and fake videos"
     if known:
         counts = " and ".join(
             f"{known[f'{kind}_videos']:,} {kind}" for kind in CLASS_NAMES[::-1] if known[f"{kind}_videos"]
@@ -149,14 +142,11 @@ def training_data(record):
 
 
 def model_facts(record, weights, aggregate):
-    """Return {term: text} that says which network judged; `aggregate`: how metrics.json names what made a video's score."""
+    """Return {term: text} that says which scorer judged; `aggregate`: how metrics.json names what made a video's score."""
     score = {"A video's score": AGGREGATE_WORDS.get(aggregate, aggregate or "unknown")}
     if not record:
-        return {
-            "Network": "unknown network",
-            "File": f"unknown: {model_record.record_path(weights).name} was not found",
-            **score,
-        }
+        lost = f"unknown: {model_record.record_path(weights).name} was not found"
+        return {"Network": "unknown network", "File": lost, **score}
     fitted = record["calibration"].get("fitted_on")
     start, size = record.get("starting_weights"), record.get("input_size")
     return {
@@ -175,8 +165,8 @@ def doubt(record):
     if record.get("fakes") == SELF_BLENDED_FACES:
         doubts.append(NO_DEEPFAKES.format(learnt=learnt))
     if record.get("drawn") and learnt != ALL_KINDS:
-        doubts.append(DRAWN)
-    auc = (record.get("metrics") or {}).get("val_faces", {}).get("roc_auc")
+        doubts.append(SYNTHETIC)
+    auc = record.get("metrics", {}).get("val_faces", {}).get("roc_auc")
     if not auc:
         return "; ".join(doubts) or None
     tested = f"ROC AUC {auc['value']:.2f} on faces set apart from training; 0.5 is guessing, 1 perfect"
@@ -192,6 +182,7 @@ def doubt(record):
     return "; ".join(doubts) or None
 
 
-def plain_words(reason):
+def plain_words(reason, code):
     """Return a sentence that says what a reason means, or None for one that must speak for itself."""
-    return next((words for pattern, words in PLAIN_WORDS if re.search(pattern, reason or "")), None)
+    begins = (words for text, words in WORDS_OF_REASONS.items() if (reason or "").startswith(text))
+    return WORDS_OF_CODES.get(code) or next(begins, None)

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import pickle
 
 import pytest
 
@@ -54,11 +55,23 @@ def test_write_json_and_read_json(tmp_path):
     files.write_json(tmp_path / "x.json", value)
     assert files.read_json(tmp_path / "x.json") == value
     assert "é" in (tmp_path / "x.json").read_text(encoding="utf-8")
-    (tmp_path / "x.json").write_text('{"cut": ')
-    assert files.read_json(tmp_path / "x.json") is None
-    (tmp_path / "x.json").write_bytes(b"\xff\xfe")
-    assert files.read_json(tmp_path / "x.json") is None
-    assert files.read_json(tmp_path / "none.json") is None
+
+
+@pytest.mark.parametrize("damaged", [b'{"cut": ', b"\xff\xfe", b"", b"[1]", b"null", b"3", b"[" * 100_000, None])
+def test_a_damaged_record_is_read_as_nothing_or_refused_in_words(tmp_path, damaged):
+    if damaged is not None:
+        (tmp_path / "x.json").write_bytes(damaged)
+    assert files.read_json(tmp_path / "x.json") == {}
+    assert files.read_json(tmp_path / "x.json", faces=[], size=0) == {"faces": [], "size": 0}
+    with pytest.raises(InputError, match=r"^x.json is not readable; run 01a_crop_faces_mtcnn.py again$"):
+        files.read_needed(tmp_path / "x.json", "01a_crop_faces_mtcnn.py")
+
+
+def test_entries_of_another_type_are_as_in_the_defaults(tmp_path):
+    files.write_json(tmp_path / "x.json", {"a": [1], "b": "text", "c": None, "d": 5, "e": True})
+    record = files.read_json(tmp_path / "x.json", a=[], b={}, c="", e=0, f=1.5)
+    assert record == {"a": [1], "b": {}, "c": "", "d": 5, "e": 0, "f": 1.5}
+    assert files.read_needed(tmp_path / "x.json", "00")["d"] == 5
 
 
 def test_write_csv(tmp_path):
@@ -167,6 +180,27 @@ def test_failures_are_noted_forgotten_and_listed(tmp_path):
         ("01a", "b.mp4"),
     ]
     assert json.loads(next((data_dir / ".failed" / "01a").iterdir()).read_text())["path"] == str(videos[0])
+
+
+def test_failures_keep_the_code_of_their_error(tmp_path):
+    for name in ("a.mp4", "b.mp4", "older.mp4"):
+        (tmp_path / name).touch()
+        failures.note_failure(
+            tmp_path, "00", tmp_path / name, InputError(f"{name} is bad", "empty" if name < "b" else None)
+        )
+    (older,) = [path for path in tmp_path.glob(".failed/00/*") if "older" in path.read_text()]
+    record = json.loads(older.read_text())
+    del record["code"]  # as before there were any
+    older.write_text(json.dumps(record))
+    assert [record.get("code") for record in failures.failures(tmp_path)] == ["empty", None, None]
+    assert failures.codes_of_reasons(tmp_path) == {"a.mp4 is bad": "empty"}
+    failures.write_failed_table(tmp_path)
+    assert (tmp_path / "failed.csv").read_text().splitlines()[1] == "00,a.mp4,a.mp4 is bad"
+
+
+def test_errors_come_from_other_processes_with_their_code():
+    error = pickle.loads(pickle.dumps(InputError("is empty", "empty")))
+    assert (str(error), error.code) == ("is empty", "empty")
 
 
 def test_failures_of_a_relative_path_are_found_again(tmp_path, monkeypatch):

@@ -1,19 +1,20 @@
 """The work loop: workers that die, hang or cannot start, progress, and what a job's result leads to."""
 
 import ctypes
+import dataclasses
 import importlib
 import os
+import shutil
 import signal
 import time
 from argparse import Namespace
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from common import messages as progressing
 from common.errors import InputError, OutputError
-from common.files import read_json, write_json
+from common.files import write_json
 from deepfake.parallel import loop, pool
 from deepfake.parallel.failures import failures
 
@@ -151,56 +152,48 @@ def test_progress_on_a_terminal_is_a_bar(monkeypatch, capsys):
 # work_through
 
 
-@dataclass(frozen=True)
-class Job:
-    path: Path
+def origin(job):
+    return {"content": job.path.read_text()}
 
-    @property
-    def target_dir(self):
-        return self.path.parent / f"{self.path.name}.out"
 
-    def is_ours(self):
-        return (self.target_dir / "record.json").is_file()
-
-    def finished(self):
-        record = read_json(self.target_dir / "record.json")
-        return record if record and record["content"] == self.path.read_text() else None
+def job_of(path):
+    return loop.Job(path, path.with_name(f"{path.name}.out"), "record.json", origin, {"size": 1})
 
 
 def work(job):
     behave(job.path.read_text())
-    record = {"counts": {"letters": 2}, "warnings": ["odd"] if "odd" in job.path.name else []}
-    record["content"] = job.path.read_text()
-    write_json(job.target_dir / "record.json", record)
-    return record
+    warnings = ["odd"] if "odd" in job.path.name else []
+    record = {"made_from": job.made_from(), "counts": {"letters": 2}, "warnings": warnings}
+    return job.write({"x.png": b"picture"}, record)
 
 
 def through(folder, problems=(), force=False, **content):
     jobs = []
     for name, text in sorted(content.items()):
         (folder / name).write_text(text)
-        jobs.append(Job(folder / name))
+        jobs.append(job_of(folder / name))
     args = Namespace(workers=1, timeout=60, force=force, spark_master=None)
     return loop.work_through("00", work, jobs, args, folder / "data", problems)
 
 
 def test_work_through_counts_skips_and_remembers(tmp_path, capfd):
     (tmp_path / "d.heic").touch()
-    problems = [(tmp_path / "d.heic", "not supported")]
+    problems = [(tmp_path / "d.heic", InputError("not supported", "unsupported"))]
     assert through(tmp_path, problems, a="", b="raise", c_odd="") == 1
     message = capfd.readouterr().err
     assert f"00: failed: {tmp_path / 'b'}: ZeroDivisionError" in message
     assert f"00: failed: {tmp_path / 'd.heic'}: not supported" in message
     assert f"00: warning: {tmp_path / 'c_odd'}: odd" in message
     assert message.splitlines()[-1].startswith("00: 4 videos, 4 letters, 2 failed, ")
-    assert [record["video"] for record in failures(tmp_path / "data")] == ["b", "d.heic"]
+    noted = [(record["video"], record["code"]) for record in failures(tmp_path / "data")]
+    assert noted == [("b", None), ("d.heic", "unsupported")]
     assert through(tmp_path, a="", b="", c_odd="") == 0
     message = capfd.readouterr().err
     assert message.splitlines()[-1].startswith("00: 3 videos, 6 letters, 2 were complete, 0 failed, ")
     assert f"00: warning: {tmp_path / 'c_odd'}: odd" in message, "a skipped video keeps its warning"
-    before = Job(tmp_path / "a").target_dir.joinpath("record.json").stat().st_ino
+    before = job_of(tmp_path / "a").target_dir.joinpath("record.json").stat().st_ino
     assert through(tmp_path, force=True, a="", b="", c_odd="") == 0
-    assert Job(tmp_path / "a").target_dir.joinpath("record.json").stat().st_ino != before
+    assert job_of(tmp_path / "a").target_dir.joinpath("record.json").stat().st_ino != before
 
 
 def test_failed_input_loses_its_outdated_result_only(tmp_path):
@@ -212,9 +205,55 @@ def test_failed_input_loses_its_outdated_result_only(tmp_path):
     assert not (tmp_path / "a.out").exists() and (mine / "diary.txt").exists()
 
 
+def test_a_job_is_finished_while_its_input_settings_and_result_are_the_same(tmp_path):
+    (tmp_path / "a").write_text("1")
+    job = job_of(tmp_path / "a")
+    assert job.finished() is None
+    assert job.write({"x.png": b"picture"}, {"made_from": job.made_from()}) == job.finished()
+    assert (job.target_dir / "x.png").read_bytes() == b"picture"
+    assert dataclasses.replace(job, settings={"size": 2}).finished() is None
+    write_json(job.target_dir / "record.json", {"made_from": job.made_from(), "unreadable": ["y.png"]})
+    assert job.finished() is None, "to be tried again"
+    for damaged in ("{", "[1]", ""):
+        (job.target_dir / "record.json").write_text(damaged)
+        assert job.finished() is None
+    write_json(job.target_dir / "record.json", {"made_from": job.made_from()})
+    (tmp_path / "a").write_text("2")
+    assert job.finished() is None
+    (tmp_path / "a").unlink()
+    assert job.finished() is None
+
+
+def test_a_job_never_replaces_what_is_the_users(tmp_path):
+    job = job_of(tmp_path / "a")
+    assert job.blocked() is None
+    job.target_dir.mkdir()
+    assert job.blocked().code == "not_ours" and str(job.target_dir) in str(job.blocked())
+    (job.target_dir / "record.json").write_text('{"fps": 30}')
+    assert job.blocked()
+    for ours in ('{"made_from": {}}', '{"made_'):
+        (job.target_dir / "record.json").write_text(ours)
+        assert job.blocked() is None
+    shutil.rmtree(job.target_dir)
+    job.target_dir.symlink_to(tmp_path / "nowhere")
+    assert job.blocked()
+
+
+def test_set_up_gets_the_threads_of_each_worker(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(pool, "usable_cpus", lambda: list(range(8)))
+    monkeypatch.setattr(pool, "run_in_workers", lambda *arguments: asked.append(arguments) or iter(()))
+    for name in "abc":
+        (tmp_path / name).touch()
+    args = Namespace(workers=None, timeout=60, force=False, spark_master=None)
+    loop.work_through("00", work, [job_of(tmp_path / name) for name in "abc"], args, tmp_path / "data", set_up=print)
+    ((_, todo, workers, timeout_s, set_up, threads),) = asked
+    assert (len(todo), workers, timeout_s, set_up, threads) == (3, 3, 60, print, (2,))
+
+
 def test_a_failure_of_an_unchanged_input_keeps_its_result(tmp_path, monkeypatch):
     assert through(tmp_path, a="") == 0
-    failure = Job(tmp_path / "a"), InputError("took too long")
+    failure = job_of(tmp_path / "a"), InputError("took too long")
     monkeypatch.setattr(pool, "run_in_workers", lambda *arguments: iter([failure]))
     assert through(tmp_path, force=True, a="") == 1
     assert (tmp_path / "a.out" / "record.json").is_file()

@@ -2,7 +2,6 @@
 
 import os
 from argparse import Namespace
-from pathlib import Path
 
 import pytest
 
@@ -59,15 +58,14 @@ def test_work_through_takes_spark(monkeypatch, capsys, tmp_path):
         asked.append((master, name))
         return ((job, {"counts": {"letters": 2}}) for job in todo)
 
-    class Job:
-        path = target_dir = Path(tmp_path / "absent")
-
-        def finished(self):
-            return None
-
     monkeypatch.setattr(spark, "run_on_spark", run_on_spark)
     args = Namespace(spark_master=MASTER, workers=None, timeout=1, force=False)
-    assert loop.work_through("00", None, [Job()], args, tmp_path) == 0
+    assert (
+        loop.work_through(
+            "00", None, [loop.Job(tmp_path, tmp_path / "absent", "record.json", dict, {})], args, tmp_path
+        )
+        == 0
+    )
     assert asked == [(MASTER, "00 of 1 videos")] and "00: 1 videos, 2 letters, 0 failed" in capsys.readouterr().err
 
 

@@ -92,7 +92,13 @@ def test_list_sources(tmp_path):
         ("b", "b.mp4", False),
         ("part__c", "part/c.WEBM", False),
     ]
-    reasons = {path.name: reason for path, reason in problems}
+    reasons = {path.name: str(error) for path, error in problems}
+    assert {path.name: error.code for path, error in problems} == {
+        "d.heic": "unsupported",
+        "f.mxf": "unsupported",
+        "e.mp4": "same_id",
+        "e.mov": "same_id",
+    }
     assert set(reasons) == {"d.heic", "e.mp4", "e.mov", "f.mxf"} and "not supported" in reasons["d.heic"]
     assert '"e.mov" and "e.mp4" would share the id e' in reasons["e.mp4"] == reasons["e.mov"]
     assert others == [tmp_path / "part" / "take1"]
@@ -104,8 +110,9 @@ def test_list_sources_of_one_file(tmp_path):
     for name in ("x.mp4", "x.txt", "x.gif"):
         (tmp_path / name).touch()
     assert inputs.list_sources(tmp_path / "x.mp4")[0] == [inputs.Source(tmp_path / "x.mp4", "x.mp4", "x")]
-    assert inputs.list_sources(tmp_path / "x.txt")[1] == [(tmp_path / "x.txt", "is not a video or a photo by its name")]
-    assert "not supported" in inputs.list_sources(tmp_path / "x.gif")[1][0][1]
+    ((path, error),) = inputs.list_sources(tmp_path / "x.txt")[1]
+    assert path == tmp_path / "x.txt" and str(error) == "is not a video or a photo by its name"
+    assert "not supported" in str(inputs.list_sources(tmp_path / "x.gif")[1][0][1])
 
 
 def test_walk_inputs_ends_on_loops_and_is_sorted(tmp_path):
@@ -189,8 +196,6 @@ def test_stop_and_require(tmp_path, capsys):
 
 def test_parser_pieces(tmp_path):
     parser = cli.make_parser("Does a thing.\n\nReads   x")
-    cli.add_path(parser, "videos_dir")
-    cli.add_frames_dir(parser)
     cli.add_seed(parser)
     cli.add_work_options(parser, 30)
     args = parser.parse_args([])

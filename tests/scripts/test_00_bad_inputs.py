@@ -196,7 +196,7 @@ def test_bad_run_ends_with_1_and_a_summary(bad_run):
 def test_bad_input_is_reported_by_name(bad_run, name):
     data_dir, videos_dir, _, _, _ = bad_run
     assert BAD[name] in failed_rows(data_dir)[name]
-    assert not list((videos_dir / step.Path(name).stem).glob("*.png"))
+    assert not list((videos_dir / Path(name).stem).glob("*.png"))
 
 
 def test_only_the_bad_inputs_are_listed(bad_run):

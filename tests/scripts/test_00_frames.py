@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from common.errors import InputError
-from deepfake.preprocessing import decoding
+from deepfake.preprocessing import crops, decoding
 from deepfake.preprocessing.decoding import MAX_PIXELS, shown_frames
 from tests import videos
 from tests.videos import number_of, set_matrix, write_avi, write_numbered, write_streamed, write_video
@@ -70,32 +70,35 @@ OPEN = [(0, True), (3, False), (1, False), (2, False), (6, True), (4, False), (5
 
 
 def test_plan_decodes_from_the_keyframe_to_the_wanted_packet():
-    assert step.plan_decoding(CLOSED, [1]) == [(0, 2)]
-    assert step.plan_decoding(CLOSED, [0, 8]) == [(0, 0), (8, 8)]
-    assert step.plan_decoding(CLOSED, [2, 5]) == [(0, 3), (4, 6)]
-    assert step.plan_decoding(CLOSED, [5, 6]) == [(4, 7)]
+    assert decoding.plan_decoding(CLOSED, [1]) == [(0, 2)]
+    assert decoding.plan_decoding(CLOSED, [0, 8]) == [(0, 0), (8, 8)]
+    assert decoding.plan_decoding(CLOSED, [2, 5]) == [(0, 3), (4, 6)]
+    assert decoding.plan_decoding(CLOSED, [5, 6]) == [(4, 7)]
 
 
 def test_plan_starts_a_group_earlier_for_leading_frames():
-    assert step.plan_decoding(OPEN, [4]) == [(0, 5)]
-    assert step.plan_decoding(OPEN, [6]) == [(4, 4)]
-    assert step.plan_decoding(OPEN, [7]) == [(4, 8)]
-    assert step.plan_decoding(OPEN, [1, 4, 9]) == [(0, 7)] or step.plan_decoding(OPEN, [1, 4, 9]) == [(0, 5), (7, 7)]
+    assert decoding.plan_decoding(OPEN, [4]) == [(0, 5)]
+    assert decoding.plan_decoding(OPEN, [6]) == [(4, 4)]
+    assert decoding.plan_decoding(OPEN, [7]) == [(4, 8)]
+    assert decoding.plan_decoding(OPEN, [1, 4, 9]) == [(0, 7)] or decoding.plan_decoding(OPEN, [1, 4, 9]) == [
+        (0, 5),
+        (7, 7),
+    ]
 
 
 def test_plan_without_keyframes_starts_at_the_beginning():
-    assert step.plan_decoding([(0, False), (1, False), (2, False)], [1]) == [(0, 1)]
+    assert decoding.plan_decoding([(0, False), (1, False), (2, False)], [1]) == [(0, 1)]
 
 
 # sizes
 
 
 def test_saved_size_shrinks_and_never_enlarges():
-    assert step.saved_size(1920, 1080, 960) == (960, 540, 0.5)
-    assert step.saved_size(1080, 1920, 960) == (540, 960, 0.5)
-    assert step.saved_size(960, 540, 960) == (960, 540, 1.0)
-    assert step.saved_size(100, 50, 960) == (100, 50, 1.0)
-    assert step.saved_size(9600, 3, 960)[:2] == (960, 1)
+    assert crops.saved_size(1920, 1080, 960) == (960, 540, 0.5)
+    assert crops.saved_size(1080, 1920, 960) == (540, 960, 0.5)
+    assert crops.saved_size(960, 540, 960) == (960, 540, 1.0)
+    assert crops.saved_size(100, 50, 960) == (100, 50, 1.0)
+    assert crops.saved_size(9600, 3, 960)[:2] == (960, 1)
 
 
 def test_check_size():
@@ -144,7 +147,7 @@ def test_frames_equal_those_of_a_complete_decode(name, tmp_path):
     ideal = np.linspace(0, len(everything) - 1, len(pictures))
     assert np.abs(np.array(numbers) - ideal).max() <= 2
     assert np.allclose(times_s, np.array(numbers) / 25, atol=1e-3)
-    width, height, _ = step.saved_size(*shown, 960)
+    width, height, _ = crops.saved_size(*shown, 960)
     for number, picture in zip(numbers, pictures, strict=True):
         frame = everything[number].reformat(width=width, height=height, format="bgr24", interpolation="AREA")
         assert np.array_equal(frame.to_ndarray(), picture), number
@@ -161,7 +164,7 @@ def test_frames_nobody_needs_are_not_decoded(tmp_path, monkeypatch):
 
     monkeypatch.setattr(decoding, "decode", counted)
     packets, wanted_pts = plan_input(path)
-    assert set(step.read_planned(path, packets, wanted_pts)) == set(wanted_pts)
+    assert set(decoding.read_planned(path, packets, wanted_pts)) == set(wanted_pts)
     assert 11 <= len(decoded) < 60
 
 

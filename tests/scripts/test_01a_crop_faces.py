@@ -262,7 +262,7 @@ def test_two_people_keep_their_numbers(sample_run):
 def test_an_unreadable_frame_costs_itself_until_it_is_mended(sample_run, detector, tmp_path):
     folder = tmp_path / "damaged"
     shutil.copytree(sample_run[0] / "train_sample_videos" / "damaged", folder)
-    job = step.Job(folder)
+    job = step.job_of(folder)
     record = record_of(folder / "faces", "faces.json")
     assert record["unreadable"] == ["damaged-004.png"] and record["frames_read"] == 10
     assert {row["frame"] for row in record["faces"]} == set(range(11)) - {4}
@@ -312,7 +312,7 @@ def test_in_process_result_is_that_of_the_worker(sample_run, detector, tmp_path)
     """The same faces with one and with two workers' threads: the record is a function of the frames."""
     source = sample_run[0] / "train_sample_videos" / TWO_PEOPLE
     shutil.copytree(source, tmp_path / TWO_PEOPLE, ignore=shutil.ignore_patterns("faces"))
-    again, first = step.crop_faces(step.Job(tmp_path / TWO_PEOPLE)), record_of(source / "faces", "faces.json")
+    again, first = step.crop_faces(step.job_of(tmp_path / TWO_PEOPLE)), record_of(source / "faces", "faces.json")
     assert [row["file"] for row in again["faces"]] == [row["file"] for row in first["faces"]]
     for row, other in zip(again["faces"], first["faces"], strict=True):
         assert np.allclose(row["box_xywh"], other["box_xywh"], atol=1)
@@ -375,7 +375,9 @@ def test_shards_of_folders(tmp_path, monkeypatch):
         folder.mkdir(parents=True)
         (folder / "frames.json").write_text(json.dumps({"made_from": {}, "frames": ["x" * 99] * index}))
     shares = []
-    monkeypatch.setattr(loop, "work_through", lambda *arguments: shares.append([job.path.name for job in arguments[2]]))
+    monkeypatch.setattr(
+        loop, "work_through", lambda *arguments, **_: shares.append([job.path.name for job in arguments[2]])
+    )
     for number in range(1, 17):
         step.main(["--data-dir", str(tmp_path), "--shard", f"{number}/16"])
     assert sorted(sum(shares, [])) == [f"v{index}" for index in range(5)] and len(shares) == 16

@@ -11,15 +11,17 @@ import cv2
 import numpy as np
 import pytest
 
+from common.errors import InputError
 from common.files import source_stamp, write_csv, write_json
 from deepfake.evaluation.aggregation import AGGREGATES
 from deepfake.parallel.failures import note_failure
+from deepfake.report import page as page_module
 from deepfake.report import pictures as thumbnails
 from deepfake.report import words as report_words
 from deepfake.report.words import plain_words
 from tests.datasets import face_bgr
 from tests.reports import HOSTILE_NAME, Page, video, write_run
-from tests.videos import run_script
+from tests.videos import REPOSITORY_DIR, run_script
 
 report = importlib.import_module("05_report")
 RECORD = {
@@ -79,11 +81,11 @@ def pictures(page, kind="webp"):
     return [base64.b64decode(address.split(",")[1]) for address in addresses]
 
 
-def fail(data_dir, name, reason, stage="00"):
+def fail(data_dir, name, reason, stage="00", code=None):
     """Note a failure of an input (00) or of a folder of frames (01a) below `data_dir`."""
     (data_dir / name).parent.mkdir(parents=True, exist_ok=True)
     (data_dir / name).touch()
-    note_failure(data_dir, stage, data_dir / name, reason)
+    note_failure(data_dir, stage, data_dir / name, InputError(reason, code))
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +93,7 @@ def made(tmp_path_factory):
     """A small labelled run and its page: (data root, page)."""
     data_dir = tmp_path_factory.mktemp("run")
     write_run(data_dir, VIDEOS, metrics=OLD_METRICS, record=RECORD, people_table=True)
-    fail(data_dir, "train_sample_videos/text.mp4", "is not a readable video (Invalid data found)")
+    fail(data_dir, "train_sample_videos/text.mp4", "is not a readable video (Invalid data found)", code="not_a_video")
     return data_dir, page_of(data_dir)
 
 
@@ -250,7 +252,8 @@ def test_hostile_names_and_metadata_are_text(tmp_path):
         | {"fakes": HOSTILE, "weights_digest": HOSTILE, "provenance": {"data": HOSTILE}, "backbone": HOSTILE},
     )
     fail(tmp_path, f"train_sample_videos/broken {HOSTILE_NAME}", HOSTILE)
-    write_csv(tmp_path / "robustness.csv", ("kind", "strength"), [{"kind": HOSTILE, "strength": HOSTILE}])
+    columns = ("corruption", "severity")
+    write_csv(tmp_path / "robustness.csv", columns, [dict.fromkeys(columns, HOSTILE)])
     write_json(tmp_path / "robustness_scores.json", {"made_from": {"weights_digest": HOSTILE}})
     page = page_of(tmp_path)
     assert len(page.all("script")) == 1 and page.all("b") == [{}] * 5, "those of the summary"
@@ -381,8 +384,11 @@ def test_what_the_network_was_trained_on_is_named(tmp_path):
         assert "blends of them, no deepfakes: 13,000 faces of 1,200 real videos or photos. " in page_of(tmp_path).text
     averaged = {"fakes": "self-blended faces", "drawn": True, "averaged": [{"share": 1.0}]}
     write_run(tmp_path, UNLABELLED, record=RECORD | averaged | {"provenance": {"data": "849 portraits"}})
-    assert "clips drawn of them, no deepfakes: 849 portraits" in page_of(tmp_path).text
-    assert "it learnt from real faces, blends and exchanges of them, and clips drawn of them." in page_of(tmp_path).text
+    assert "synthetic clips of them, no deepfakes: 849 portraits" in page_of(tmp_path).text
+    assert (
+        "it learnt from real faces, blends and exchanges of them, and synthetic clips of them."
+        in page_of(tmp_path).text
+    )
     for broken in ([], {"faces": 3}, trained_on | {"faces": "many"}, trained_on | {"fake_folders": [3]}):
         write_run(tmp_path, UNLABELLED, record=RECORD | {"trained_on": broken})
         assert "trained on real and fake videos. " in page_of(tmp_path).text
@@ -405,7 +411,17 @@ def test_new_metrics_subgroups_and_robustness(tmp_path, capsys):
         "subgroups": {"face_size": [{"name": "under 80 px", "videos": 3, "real": 3, "fake": 0, "accuracy": entry}]},
     }
     write_run(tmp_path, UNLABELLED, metrics=metrics, record=RECORD)
-    columns = ("kind", "strength", "label", "faces", "videos", "roc_auc", "roc_auc_low", "roc_auc_high", "log_loss")
+    columns = (
+        "corruption",
+        "severity",
+        "label",
+        "faces",
+        "videos",
+        "roc_auc",
+        "roc_auc_low",
+        "roc_auc_high",
+        "log_loss",
+    )
     write_csv(
         tmp_path / "robustness.csv",
         columns,
@@ -432,6 +448,10 @@ def test_new_metrics_subgroups_and_robustness(tmp_path, capsys):
     page = page_of(tmp_path)
     assert pictures(page, "png") == [] and "0.710 (0.600" not in page.text
     assert "robustness.csv is of other weights and left out" in capsys.readouterr().err
+    write_json(tmp_path / "robustness_scores.json", {"made_from": {"weights_digest": "d1"}})
+    write_csv(tmp_path / "robustness.csv", ("kind", "strength"), [{"kind": "jpeg", "strength": 30}])
+    assert pictures(page_of(tmp_path), "png") == []
+    assert "of an older version or damaged and left out; run 03c_robustness.py" in capsys.readouterr().err
 
 
 def test_every_rule_of_04_is_said_in_words(tmp_path):
@@ -611,7 +631,7 @@ def test_a_thousand_videos_are_a_page_under_60_mb(tmp_path):
     page = page_of(tmp_path)
     assert len(rows_of(page)) == 1000
     taken = sum(len(img["src"]) for img in page.all("img", decoding="async"))
-    assert len(page.all("img", decoding="async")) == 11_000 + 10 * report.FACES_PER_MISTAKE
+    assert len(page.all("img", decoding="async")) == 11_000 + 10 * page_module.FACES_PER_MISTAKE
     assert (tmp_path / "report.html").stat().st_size - taken + 1.01 * thumbnails.MOST_PICTURES_LENGTH < 60e6
 
 
@@ -705,7 +725,7 @@ def test_explained_faces_are_shown_first_where_not_all_can_be():
 
 
 def test_clock():
-    assert [report.clock(s) for s in (0, 2.44, 59.96, 61.25, 3600)] == [
+    assert [page_module.clock(s) for s in (0, 2.44, 59.96, 61.25, 3600)] == [
         "0:00.0",
         "0:02.4",
         "1:00.0",
@@ -733,20 +753,36 @@ def test_lines_are_interrupted_where_somebody_was_not_seen(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("reason", "words"),
+    ("reason", "code", "words"),
     [
-        ("is not a readable video (Invalid data found when processing input)", "not a video, or it is damaged"),
-        ("is empty", "holds nothing"),
-        (".heic files are not supported; convert it to MP4, JPEG or PNG", "cannot be read here"),
-        ("faces too dark", "too dark"),
-        (
-            "its results belong in /x/faces too dark, which is a file or folder of your own; rename one of them",
-            "of yours",
-        ),
-        ("took longer than 600 s (--timeout) and was stopped", "so long"),
-        ("something new", None),
-        (None, None),
+        ("is not a readable video (Invalid data found when processing input)", "not_a_video", "not a video, or it is"),
+        ("is empty", "empty", "holds nothing"),
+        ("its results belong in /x/faces too dark, which is a file or folder of your own", "not_ours", "of yours"),
+        ("took longer than 600 s (--timeout) and was stopped", "too_slow", "so long"),
+        ("faces too dark", None, "too dark"),
+        ("no face of confidence >= 0.95 in 11 frames", None, "No face was seen"),
+        ("was not processed; run 00_convert_video_to_image.py", None, "A step before"),
+        ("is empty", None, None),  # of a run before there were codes
+        ("something new", "a_new_code", None),
+        (None, None, None),
     ],
 )
-def test_reasons_in_plain_words(reason, words):
-    assert plain_words(reason) is None if words is None else words in plain_words(reason)
+def test_reasons_in_plain_words(reason, code, words):
+    found = plain_words(reason, code)
+    assert found is None if words is None else words in found
+
+
+def test_every_code_has_plain_words_and_every_word_a_code():
+    """The codes are given where inputs are read, in calls of InputError: each as the last thing before the bracket."""
+    folders = [REPOSITORY_DIR / "deepfake" / room for room in ("parallel", "preprocessing")]
+    sources = [*REPOSITORY_DIR.glob("0*.py"), *(path for folder in folders for path in folder.glob("*.py"))]
+    calls = re.findall(r'InputError\(.*, "([a-z_]+)"\)|code = "([a-z_]+)"', "\n".join(x.read_text() for x in sources))
+    assert {one or other for one, other in calls} == set(report_words.WORDS_OF_CODES)
+
+
+def test_why_a_video_cannot_be_judged_is_said_by_the_code_of_its_failure(tmp_path):
+    """The tables hold words only."""
+    write_run(tmp_path, [video("a.mp4", None, reason="is empty"), video("b.mp4", None, reason="is odd")])
+    assert "holds nothing" not in page_of(tmp_path).text
+    fail(tmp_path, "train_sample_videos/a.mp4", "is empty", code="empty")
+    assert page_of(tmp_path).text.count("The file holds nothing") == 2, "beside the video and in the list"
