@@ -140,14 +140,14 @@ def main(argv=None):
     else:
         rows, faceless, face_kind = table.read_test_faces(cli.locate(args, "split_dir"), args.limit)
         remedy = table.REDO_DATASET
-    network, record = scorer.load_network(weights_path)
+    face_scorer, record = scorer.load_scorer(weights_path)
     model_record.check_faces(record, face_kind, weights_path)
     if args.videos_dir and face_kind == "marked_faces":
         check_marks(rows)
     calibration = read_parameters(record, "faces")
     measures = np.zeros((len(rows), 2))
     scores = scoring.score_faces(
-        network, [row["path"] for row in rows], record["input_size"], STAGE, calibration, measures
+        face_scorer, [row["path"] for row in rows], record["input_size"], STAGE, calibration, measures
     )
     lines, unreadable = lines_of(predictions.measured(rows, measures), scores, faceless, remedy)
     output_dir = cli.locate(args, "output_dir")

@@ -67,53 +67,23 @@ def colour(face_rgb, rng):
 
 def low_light(face_rgb, rng):
     """Take most of the light away, with the sensor's noise, and brighten the picture again in part or not at all."""
-    light = rng.uniform(*LIGHT)
-    return corruptions.darken(
-        face_rgb, light, rng.uniform(*DARK_NOISE_SIGMA), light ** -rng.uniform(*REBRIGHTENED), rng
-    )
+    light, sigma = rng.uniform(*LIGHT), rng.uniform(*DARK_NOISE_SIGMA)
+    return corruptions.darken(face_rgb, light, sigma, light ** -rng.uniform(*REBRIGHTENED), rng)
 
 
-def motion_blur(face_rgb, rng):
-    """Smear along a random straight line."""
-    return corruptions.smear(face_rgb, rng.uniform(*MOTION_SHARE) * face_rgb.shape[1], rng.uniform(0, np.pi))
-
-
-def downscale(face_rgb, rng):
-    """Shrink and enlarge again."""
-    return corruptions.shrink(face_rgb, rng.uniform(SMALLEST_SCALE, 1.0), bool(rng.integers(2)))
-
-
-def blur(face_rgb, rng):
-    """Blur as an unfocused lens does."""
-    return corruptions.defocus(face_rgb, rng.uniform(*BLUR_SIGMA_PX))
-
-
-def noise(face_rgb, rng):
-    """Add sensor noise."""
-    return corruptions.add_noise(face_rgb, rng.uniform(*NOISE_SIGMA), rng)
-
-
-def video(face_rgb, rng):
-    """Compress as H.264."""
-    return corruptions.compress_h264(face_rgb, int(rng.integers(CRF[0], CRF[1] + 1)))
-
-
-def jpeg(face_rgb, rng):
-    """Compress as JPEG."""
-    return corruptions.compress_jpeg(face_rgb, int(rng.integers(JPEG_QUALITY[0], JPEG_QUALITY[1] + 1)))
-
-
-STEPS = {
+STEPS = {  # in their order; `corruptions` says what the lower ones do
     "flip": flip,
     "rotate_zoom": rotate_zoom,
     "colour": colour,
     "low_light": low_light,
-    "motion_blur": motion_blur,
-    "downscale": downscale,
-    "blur": blur,
-    "noise": noise,
-    "video": video,
-    "jpeg": jpeg,
+    "motion_blur": lambda face, rng: corruptions.smear(
+        face, rng.uniform(*MOTION_SHARE) * face.shape[1], rng.uniform(0, np.pi)
+    ),
+    "downscale": lambda face, rng: corruptions.shrink(face, rng.uniform(SMALLEST_SCALE, 1.0), bool(rng.integers(2))),
+    "blur": lambda face, rng: corruptions.defocus(face, rng.uniform(*BLUR_SIGMA_PX)),
+    "noise": lambda face, rng: corruptions.add_noise(face, rng.uniform(*NOISE_SIGMA), rng),
+    "video": lambda face, rng: corruptions.compress_h264(face, int(rng.integers(*CRF, endpoint=True))),
+    "jpeg": lambda face, rng: corruptions.compress_jpeg(face, int(rng.integers(*JPEG_QUALITY, endpoint=True))),
 }
 
 

@@ -1,7 +1,7 @@
-"""What cameras and the internet do to a face, at a given strength: functions take and give uint8 RGB (h, w, 3).
+"""What cameras and the internet do to a face, at a given severity: functions take and give uint8 RGB (h, w, 3).
 
-`recompress` is for the frames of a whole video, which are BGR as they come from
-`deepfake.preprocessing.decoding`. KINDS are what 03c measures.
+`recompress` is for the frames of a whole video, which are BGR as they come from `deepfake.preprocessing.decoding`.
+CORRUPTIONS are what 03c measures.
 """
 
 import math
@@ -9,13 +9,12 @@ import re
 import threading
 from collections.abc import Callable
 from fractions import Fraction
-from itertools import chain
 from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 
-NONE, UNDAMAGED, H264 = "none", "undamaged", "h264"
+NONE, H264 = "none", "h264"
 DARK_NOISE_SIGMA = 3.0  # grey levels of the sensor's noise, whatever light is left
 # Noise is looked up for random bytes, ten times as fast as drawn: 256 equally likely values of the normal distribution.
 NORMAL_VALUES = np.array([NormalDist().inv_cdf((byte + 0.5) / 256) for byte in range(256)], np.float32)
@@ -99,26 +98,27 @@ def compress_jpeg(face_rgb, quality):
     return cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
 
 
+def new_codecs(width, height, **options):
+    """Return (x264 encoder, H.264 decoder) for frames of a size, each of one thread."""
+    import av
+
+    encoder, decoder = av.CodecContext.create("libx264", "w"), av.CodecContext.create("h264", "r")
+    encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
+    encoder.time_base, encoder.framerate, encoder.options = Fraction(1, 25), 25, options
+    encoder.thread_count = decoder.thread_count = 1
+    return encoder, decoder
+
+
 def h264_codecs(width, height, crf):
     """Return (encoder, decoder) of this thread for single frames of a size, at x264's quality `crf`.
 
     x264 adapts a CRF to the frames before. With qcomp=1 it does not, and IP_OFFSET lower it gives the first frame's pictures.
     Without CABAC, which packs the same pictures into fewer bytes that nobody keeps, all of it is a fifth faster.
     """
-    import av
-
     key = width, height, crf
     if key not in opened.codecs:
-        encoder, decoder = av.CodecContext.create("libx264", "w"), av.CodecContext.create("h264", "r")
-        encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = width, height, "yuv420p", Fraction(1, 25)
-        encoder.options = {
-            "crf": f"{crf - IP_OFFSET:.2f}",
-            "preset": "veryfast",
-            "tune": "zerolatency",
-            "x264-params": "keyint=1:ref=1:qcomp=1:cabac=0",
-        }
-        encoder.thread_count = decoder.thread_count = 1
-        opened.codecs[key] = encoder, decoder
+        options = {"preset": "veryfast", "tune": "zerolatency", "x264-params": "keyint=1:ref=1:qcomp=1:cabac=0"}
+        opened.codecs[key] = new_codecs(width, height, crf=f"{crf - IP_OFFSET:.2f}", **options)
     return opened.codecs[key]
 
 
@@ -147,59 +147,56 @@ def recompress(pictures, crf, preset="veryfast"):
     """
     import av
 
-    encoder, decoder = None, av.CodecContext.create("h264", "r")
+    encoder = decoder = None
     for number, picture in enumerate(pictures):
         height, width = (side // 2 * 2 for side in picture.shape[:2])
         if encoder is None:
-            encoder = av.CodecContext.create("libx264", "w")
-            encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
-            encoder.time_base, encoder.framerate = Fraction(1, 25), 25
-            encoder.options = {"crf": str(crf), "preset": preset, "x264-params": "mbtree=0"}
-            encoder.thread_count = decoder.thread_count = 1
+            options = {"crf": str(crf), "preset": preset, "x264-params": "mbtree=0"}
+            encoder, decoder = new_codecs(width, height, **options)
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture[:height, :width]), format="bgr24")
         frame.pts, frame.time_base = number, encoder.time_base
         for packet in encoder.encode(frame):
             yield from ((decoded.pts, decoded) for decoded in decoder.decode(packet))
-    for packet in chain(encoder.encode(None) if encoder else (), (None,)):
+    for packet in (*encoder.encode(None), None) if encoder else ():
         yield from ((decoded.pts, decoded) for decoded in decoder.decode(packet))
 
 
-class Kind(NamedTuple):
-    """A kind of damage."""
+class Corruption(NamedTuple):
+    """What the internet or a camera does to a face, as 03c measures it."""
 
-    name: str  # of the kind and what its strengths mean, as the plot has it
-    label: str  # of one strength
-    strengths: tuple  # from weak to strong
-    damage: Callable | None  # of (uint8 RGB face, strength, random generator); None: of the whole video
+    name: str  # with what its severities mean, as the plot has it
+    label: str  # of one severity
+    severities: tuple  # from weak to strong
+    corrupt: Callable | None  # of (uint8 RGB face, severity, random generator); None: of the whole video
 
 
-KINDS = {
-    "jpeg": Kind(
+CORRUPTIONS = {
+    "jpeg": Corruption(
         "JPEG compression:\nquality, 100 is best",
         "JPEG quality {}",
         (90, 70, 50, 30),
         lambda face, quality, rng: compress_jpeg(face, quality),
     ),
-    "downscale": Kind(
+    "downscale": Corruption(
         "shrunk, enlarged again:\nhow many times",
         "shrunk {} times, enlarged again",
         (2, 4),
         lambda face, factor, rng: shrink(face, 1 / factor),
     ),
-    "blur": Kind(
+    "blur": Corruption(
         "out of focus:\nblur in % of the width",
         "blurred by {} % of the width",
         (0.5, 1, 2),
         lambda face, percent, rng: defocus(face, percent / 100 * face.shape[1]),
     ),
-    "noise": Kind("noise:\ngrey levels, of 255", "noise of {} of 255 grey levels", (5, 10, 20), add_noise),
-    "dark": Kind(
+    "noise": Corruption("noise:\ngrey levels, of 255", "noise of {} of 255 grey levels", (5, 10, 20), add_noise),
+    "dark": Corruption(
         "darkened, with noise:\nshare of the light left",
         "darkened to {:.0%}",
         (0.5, 0.25, 0.1),
         lambda face, light, rng: darken(face, light, DARK_NOISE_SIGMA, 1, rng),
     ),
-    H264: Kind(
+    H264: Corruption(
         "video compressed again:\nH.264, CRF 51 is worst",
         "video compressed again, H.264 CRF {} of 51",
         (23, 32, 40),
@@ -208,6 +205,8 @@ KINDS = {
 }
 
 
-def label_of(kind, strength):
+def label_of(corruption, severity):
     """Return what was done to a face, in words."""
-    return UNDAMAGED if strength == NONE else re.sub(r"(?<=\d)%", " %", KINDS[kind].label.format(strength))
+    return (
+        "undamaged" if severity == NONE else re.sub(r"(?<=\d)%", " %", CORRUPTIONS[corruption].label.format(severity))
+    )

@@ -1,14 +1,37 @@
-"""Cached faces in batches, as the network gets them during training: half real and half fake, changed each time."""
+"""Cached faces in batches, as the network gets them during training: half real and half fake, changed each time.
 
+`prefetch` has other processes make them, so that the network does not wait for its input: on an idle 2-core machine 3.2 times the
+images/s of Keras's faster loader at 224 px; threads, which wait for Python's lock, gave 2.47 times.
+"""
+
+import gc
 import json
+import math
+import mmap
+import multiprocessing
+import os
+import signal
+import sys
+from collections import deque
+from concurrent.futures import ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from functools import lru_cache
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
 
 from common.constants import FAKE, REAL
-from common.errors import InputError
+from common.errors import InputError, OutputError
 from deepfake.augmentation import augment, self_blending
+from deepfake.parallel import pool
 from deepfake.preprocessing import crops
+
+PREFETCHED = 8  # batches: enough to outlast a slow one
+READERS = 2  # of epochs at once, no more: Keras may open one before it has let go of the last
+ALIGNED_BYTES = 64  # EIGEN_MAX_ALIGN_BYTES of TensorFlow's wheels, which copy what is aligned to less
+working = SimpleNamespace()  # in a process that makes batches: `batches_of` and `places`
 
 
 class Part(NamedTuple):
@@ -45,11 +68,8 @@ class Batches:
 
         signature = tf.TensorSpec((None, *self.face_shape), tf.uint8), tf.TensorSpec((None, 1), tf.float32)
         dataset = tf.data.Dataset.from_generator(self.__iter__, output_signature=signature)
-        options = tf.data.Options()
-        options.autotune.enabled, options.threading.private_threadpool_size = (
-            False,
-            1,
-        )  # all the work is the generator's
+        options = tf.data.Options()  # all the work is the generator's
+        options.autotune.enabled, options.threading.private_threadpool_size = False, 1
         return dataset.apply(tf.data.experimental.assert_cardinality(self.steps)).prefetch(1).with_options(options)
 
 
@@ -144,3 +164,97 @@ def plain_batches(faces_rgb, labels, batch_size):
     ends = np.linspace(0, len(labels), -(-len(labels) // batch_size) + 1).round().astype(int)
     slices = [slice(start, end) for start, end in zip(ends, ends[1:], strict=False)]
     return Batches(lambda step: (faces_rgb[slices[step]], labels[slices[step]]), len(slices), faces_rgb.shape[1:])
+
+
+@contextmanager
+def prefetch(batches_of):
+    """Give a function like `batches_of`, which returns the Batches of an epoch from its number, all batches of one size.
+
+    Its Batches are made in as many processes as there are CPUs for them. These are forks: they have the faces without a copy, and
+    never touch TensorFlow, which would not survive that. Only Linux forks safely; elsewhere each batch is made when it is read.
+
+    Raises OutputError if a process cannot be started or was killed.
+    """
+    if sys.platform != "linux":
+        yield batches_of
+        return
+    import cv2
+
+    cv2.setNumThreads(1)  # one process for each CPU is enough; OpenCV's threads would not survive the fork either
+    batch_shape = batches_of(1)[0][0].shape
+    shared_memory = mmap.mmap(-1, READERS * PREFETCHED * math.prod(batch_shape))
+    places = np.frombuffer(shared_memory, np.uint8).reshape(-1, *batch_shape)
+    context, workers = multiprocessing.get_context("fork"), min(len(pool.usable_cpus()), PREFETCHED)
+    with ProcessPoolExecutor(workers, context, begin_to_work, (batches_of, places)) as executor:
+        gc.freeze()  # what this process has thrown away, the others must not clear up: it may be TensorFlow's
+        signals = signal.pthread_sigmask(
+            signal.SIG_BLOCK, {signal.SIGINT}
+        )  # theirs, for good: Ctrl-C is for this process
+        try:
+            executor.submit(os.getpid)  # forks them all, now: before a training fills the memory that they share
+        except OSError as error:
+            raise OutputError(f"cannot start a process that makes the batches of a training: {error}") from error
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, signals)
+            gc.unfreeze()
+        free = deque(range(len(places)))
+        try:
+            yield lambda number: PrefetchedBatches(batches_of(number), number, executor, places, free)
+        except Exception as error:
+            try:
+                executor.submit(os.getpid)
+            except BrokenProcessPool:
+                reason = "a process that makes the batches of a training was killed; is there enough memory?"
+                raise OutputError(reason) from error
+            raise
+
+
+class PrefetchedBatches(Batches):
+    """The Batches of epoch `number`, as `prefetch` gives them; `free` are the numbers of the places that are not in use."""
+
+    def __init__(self, batches, number, executor, places, free):
+        super().__init__(batches.make, batches.steps, batches.face_shape)
+        self.number, self.executor, self.places, self.free = number, executor, places, free
+
+    def __iter__(self):
+        queued = deque()
+        try:
+            for step in range(self.steps):
+                place = self.free.popleft()
+                queued.append((place, self.executor.submit(make_in_place, self.number, step, place)))
+                if len(queued) == PREFETCHED:
+                    yield self.take(*queued.popleft())
+            while queued:
+                yield self.take(*queued.popleft())
+        finally:
+            wait([made for _, made in queued])  # where nobody wants the rest, too: it is on its way into the places
+            self.free.extend(place for place, _ in queued)
+
+    def take(self, place, made):
+        """Return a batch once it is made, and free its place."""
+        try:
+            labels, faces_rgb = made.result(), aligned_faces(self.places.shape[1:])
+            faces_rgb[:] = self.places[place]
+        finally:
+            self.free.append(place)
+        return faces_rgb, labels
+
+
+def begin_to_work(batches_of, places):
+    """Prepare a process that makes batches."""
+    pool.end_with_parent()
+    working.batches_of, working.places = lru_cache(1)(batches_of), places
+
+
+def make_in_place(number, step, place):
+    """Put the faces of a batch where the parent finds them; returns its labels."""
+    working.places[place], labels = working.batches_of(number)[step]
+    return labels
+
+
+def aligned_faces(shape):
+    """Return an uninitialised uint8 array that TensorFlow takes without a copy: 1.6 ms of CPU less a batch at 224 px."""
+    size_bytes = math.prod(shape)
+    room = np.empty(size_bytes + ALIGNED_BYTES, np.uint8)
+    start = -room.ctypes.data % ALIGNED_BYTES
+    return room[start : start + size_bytes].reshape(shape)

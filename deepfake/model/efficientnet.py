@@ -1,4 +1,4 @@
-"""The network, its starting weights, and the two files a trained one lives in: weights (.h5) and record (.json)."""
+"""The network: EfficientNet under two dense layers, built in Keras."""
 
 import importlib
 import logging
@@ -41,7 +41,8 @@ def build_model(backbone, input_size, backbone_weights=None, for_training=False)
     Tan & Le, "EfficientNet", ICML 2019.
     """
     keras, _ = load_keras()
-    network = getattr(importlib.import_module("efficientnet.model"), f"EfficientNet{backbone}")(
+    build = getattr(importlib.import_module("efficientnet.model"), f"EfficientNet{backbone}")
+    network = build(
         include_top=False,
         weights=str(backbone_weights) if backbone_weights else None,
         input_shape=(input_size, input_size, 3),
@@ -51,7 +52,7 @@ def build_model(backbone, input_size, backbone_weights=None, for_training=False)
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = NORM_MOMENTUM
     inputs = keras.Input((input_size, input_size, 3))
-    scale, offset = 1 / (255 * IMAGENET_STD_RGB), -IMAGENET_MEAN_RGB / IMAGENET_STD_RGB
+    scale, offset = scale_and_offset()
     normalised = keras.layers.Rescaling(scale.tolist(), offset.tolist(), dtype="float32", name="normalised")(inputs)
     features = keras.layers.GlobalAveragePooling2D()(network(normalised))
     for units in DENSE_UNITS:
@@ -59,6 +60,11 @@ def build_model(backbone, input_size, backbone_weights=None, for_training=False)
         features = keras.layers.Dropout(DROPOUT)(features)
     score = keras.layers.Dense(1, activation="sigmoid", dtype="float32", name="score")(features)
     return keras.Model(inputs, score, name=f"deepfake_{backbone.lower()}")
+
+
+def scale_and_offset():
+    """Return what grey levels of RGB are multiplied by, then what is added, to normalise them as for ImageNet."""
+    return 1 / (255 * IMAGENET_STD_RGB), -IMAGENET_MEAN_RGB / IMAGENET_STD_RGB
 
 
 def backbone_of(model):

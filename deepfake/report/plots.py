@@ -78,7 +78,7 @@ def draw_robustness(path, table, names):
 
     `table`: rows of robustness.csv, of each kind from weak to strong; `names`: what to write below each kind.
     """
-    kinds = list(dict.fromkeys(row["kind"] for row in table))
+    kinds = list(dict.fromkeys(row["corruption"] for row in table))
     figure, axes = new_figure(max(10, 2.3 * len(kinds) + 1.2), 6.7)  # the title needs 10 inches
     axes.remove()
     grid = figure.subplots(2, len(kinds), sharey="row", squeeze=False)
@@ -87,7 +87,7 @@ def draw_robustness(path, table, names):
         ("log_loss", "log loss per face\nlower is better", np.log(2), ORANGE, "s"),
     )
     for column, kind in enumerate(kinds):
-        rows = [row for row in table if row["kind"] == kind]
+        rows = [row for row in table if row["corruption"] == kind]
         places = np.arange(len(rows))
         for axes, (name, label, chance, colour, marker) in zip(grid[:, column], lines, strict=True):
             values, lows, highs = (
@@ -97,7 +97,7 @@ def draw_robustness(path, table, names):
             axes.plot(places, values, marker + "-", color=colour)
             axes.vlines(places, lows, highs, color=colour, linewidth=1.5)
             axes.axhline(chance, color="0.4", linestyle=":")
-            axes.set_xticks(places, [str(row["strength"]) for row in rows])
+            axes.set_xticks(places, [str(row["severity"]) for row in rows])
             axes.set_xlim(-0.5, len(rows) - 0.5)
             axes.grid(alpha=0.3)
             if column == 0:

@@ -110,7 +110,7 @@ def read_robustness(output_dir, weights_digest):
     made_from = objects_in(files.read_object(output_dir / paths.ROBUSTNESS_SCORES), ["made_from"])["made_from"]
     if not weights_digest or made_from.get("weights_digest") != weights_digest:
         return [], None, table.is_file()
-    rows = verdicts.read_table(table, ("kind", "strength"), "03c_robustness.py") if table.is_file() else []
+    rows = verdicts.read_table(table, ("corruption", "severity"), "03c_robustness.py") if table.is_file() else []
     has_plot = plot.is_file() and plot.stat().st_size <= MOST_PLOT_BYTES
     return rows, plot.read_bytes() if has_plot else None, False
 

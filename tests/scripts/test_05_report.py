@@ -250,7 +250,7 @@ def test_hostile_names_and_metadata_are_text(tmp_path):
         | {"fakes": HOSTILE, "weights_digest": HOSTILE, "provenance": {"data": HOSTILE}, "backbone": HOSTILE},
     )
     fail(tmp_path, f"train_sample_videos/broken {HOSTILE_NAME}", HOSTILE)
-    write_csv(tmp_path / "robustness.csv", ("kind", "strength"), [{"kind": HOSTILE, "strength": HOSTILE}])
+    write_csv(tmp_path / "robustness.csv", ("corruption", "severity"), [{"corruption": HOSTILE, "severity": HOSTILE}])
     write_json(tmp_path / "robustness_scores.json", {"made_from": {"weights_digest": HOSTILE}})
     page = page_of(tmp_path)
     assert len(page.all("script")) == 1 and page.all("b") == [{}] * 5, "those of the summary"
@@ -405,7 +405,17 @@ def test_new_metrics_subgroups_and_robustness(tmp_path, capsys):
         "subgroups": {"face_size": [{"name": "under 80 px", "videos": 3, "real": 3, "fake": 0, "accuracy": entry}]},
     }
     write_run(tmp_path, UNLABELLED, metrics=metrics, record=RECORD)
-    columns = ("kind", "strength", "label", "faces", "videos", "roc_auc", "roc_auc_low", "roc_auc_high", "log_loss")
+    columns = (
+        "corruption",
+        "severity",
+        "label",
+        "faces",
+        "videos",
+        "roc_auc",
+        "roc_auc_low",
+        "roc_auc_high",
+        "log_loss",
+    )
     write_csv(
         tmp_path / "robustness.csv",
         columns,
