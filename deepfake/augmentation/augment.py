@@ -1,5 +1,6 @@
 """Random views of a face, as videos show it: all functions take and give uint8 RGB (h, w, 3)."""
 
+import cv2
 import numpy as np
 
 from deepfake.augmentation import corruptions
@@ -19,31 +20,12 @@ DARK_NOISE_SIGMA = (1.0, 6.0)  # grey levels, before the camera brightens the pi
 REBRIGHTENED = (0.0, 0.7)  # exponent: 0 leaves the picture dark, 1 would give all of the light back
 MOTION_SHARE = (0.02, 0.08)  # of the width: how far the face moves while the shutter is open
 CRF = (22, 42)  # x264's quality; 23 is its default, phones and platforms are between 18 and 40
-CHANCES = {
-    "flip": 0.5,
-    "rotate_zoom": 0.5,
-    "colour": 0.5,
-    "low_light": 0.15,
-    "motion_blur": 0.1,
-    "downscale": 0.25,
-    "blur": 0.1,
-    "noise": 0.15,
-    "video": 0.2,
-    "jpeg": 0.25,
-}
-
-
-def flip(face_rgb, rng):
-    """Mirror left and right."""
-    import cv2
-
-    return cv2.flip(face_rgb, 1)
+CHANCES = {"flip": 0.5, "rotate_zoom": 0.5, "colour": 0.5, "low_light": 0.15, "motion_blur": 0.1}
+CHANCES |= {"downscale": 0.25, "blur": 0.1, "noise": 0.15, "video": 0.2, "jpeg": 0.25}
 
 
 def rotate_zoom(face_rgb, rng):
     """Rotate and zoom a little around the centre; the border is mirrored."""
-    import cv2
-
     height, width = face_rgb.shape[:2]
     angle, zoom = rng.uniform(-MAX_ROTATION_DEG, MAX_ROTATION_DEG), rng.uniform(*ZOOM)
     matrix = cv2.getRotationMatrix2D((width / 2, height / 2), angle, zoom)
@@ -56,8 +38,6 @@ def rotate_zoom(face_rgb, rng):
 
 def colour(face_rgb, rng):
     """Change brightness, contrast and saturation."""
-    import cv2
-
     contrast, brightness = rng.uniform(*CONTRAST), rng.uniform(-BRIGHTNESS, BRIGHTNESS)
     saturation = rng.uniform(*SATURATION)
     mixing = contrast * (saturation * np.eye(3) + (1 - saturation) * GREY_OF_RGB)
@@ -72,7 +52,7 @@ def low_light(face_rgb, rng):
 
 
 STEPS = {  # in their order; `corruptions` says what the lower ones do
-    "flip": flip,
+    "flip": lambda face, rng: cv2.flip(face, 1),
     "rotate_zoom": rotate_zoom,
     "colour": colour,
     "low_light": low_light,

