@@ -196,13 +196,11 @@ def build_parser():
     cli.add_path(parser, "checkpoint_dir")
     cli.add_path(parser, "output_dir")
     add = parser.add_argument
-    add(
-        "--weights",
-        default="auto",
-        metavar="W",
-        help="auto | imagenet | noisy-student | base | none | PATH of a best_model.h5 (default: auto: ImageNet if it can be had, "
-        "else the base weights of this project, else random)",
+    about = (
+        "auto | imagenet | noisy-student | base | none | PATH of a best_model.h5 (default: auto: ImageNet if it can be "
     )
+    about += "had, else the base weights of this project, else random)"
+    add("--weights", default="auto", metavar="W", help=about)
     add("--backbone", choices=efficientnet.BACKBONES, default="B0", help="EfficientNet (default: %(default)s)")
     size = efficientnet.DEFAULT_INPUT_SIZE
     add("--input-size", type=cli.positive, default=size, metavar="PX", help="of a face (default: %(default)s)")
@@ -214,44 +212,32 @@ def build_parser():
     add("--precision", choices=("auto", "float32", "mixed"), default="auto", help=about)
     about = "stop after N epochs without a better validation accuracy; not with --keep last (default: %(default)s)"
     add("--patience", type=cli.positive, default=5, metavar="N", help=about)
-    add(
-        "--keep",
-        choices=("best", "last"),
-        default="best",
-        help="weights of the epoch with the highest validation accuracy, or of the last, where validation faces are too few to "
-        "choose by (default: %(default)s)",
+    about = (
+        "weights of the epoch with the highest validation accuracy, or of the last, where validation faces are too few "
     )
+    about += "to choose by (default: %(default)s)"
+    add("--keep", choices=("best", "last"), default="best", help=about)
     about = f"highest, on one GPU (default: {FINE_TUNING_RATE}, from random weights {FROM_RANDOM_RATE})"
     add("--learning-rate", type=cli.above_0, metavar="R", help=about)
     about = "share of the pairs that are a real face and its self-blended version, 0 to 1 (default: 0)"
     add("--self-blend", type=cli.share, default=0.0, metavar="P", help=about)
-    add(
-        "--train-frames",
-        type=cli.positive,
-        metavar="N",
-        help="train on at most N frames of each video, evenly spread: frames of a video are much alike, and where time is short "
-        "more people teach more than more frames (default: all)",
-    )
+    about = "train on at most N frames of each video, evenly spread: they are much alike, and where time is short more people "
+    about += "teach more than more frames (default: all)"
+    add("--train-frames", type=cli.positive, metavar="N", help=about)
     add("--limit", type=cli.positive, metavar="N", help="try the first N videos of each set and class only")
     add("--force", action="store_true", help="train again from the start")
     cli.add_seed(parser)
     return parser
 
 
-def parse(argv):
-    """Return the options; ends with 2 where one is impossible."""
+@cli.stops_in_words
+def main(argv=None):
     parser = build_parser()
-    args = parser.parse_args(argv)
+    args, started = parser.parse_args(argv), time.monotonic()
     if args.batch_size % 2:
         parser.error("--batch-size must be even: half of a batch is real, half is fake")
     if not model_record.SMALLEST_INPUT_PX <= args.input_size <= model_record.LARGEST_INPUT_PX:
         parser.error(f"--input-size must be {model_record.SMALLEST_INPUT_PX} to {model_record.LARGEST_INPUT_PX}")
-    return args
-
-
-@cli.stops_in_words
-def main(argv=None):
-    args, started = parse(argv), time.monotonic()
     dataset, parts = dataset_to_train_on(cli.locate(args, "split_dir"), args.limit, args.self_blend, args.train_frames)
     output_dir, weights_path = cli.locate(args, "output_dir"), cli.locate(args, "checkpoint_dir") / paths.BEST_MODEL
     settings, state_path = settings_of(args, dataset), weights_path.with_name(STATE_FILE)

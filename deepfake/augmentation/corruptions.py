@@ -109,11 +109,8 @@ def compress_h264(face_rgb, crf):
     encoder, decoder = h264_codecs(width, height, crf)
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(face_rgb[:height, :width]), format="rgb24")
     (decoded,) = (picture for packet in encoder.encode(frame) for picture in decoder.decode(packet))
-    even = cv2.cvtColor(decoded.to_ndarray(), cv2.COLOR_YUV2RGB_I420)
-    if even.shape == face_rgb.shape:
-        return even
     compressed = face_rgb.copy()
-    compressed[:height, :width] = even
+    compressed[:height, :width] = cv2.cvtColor(decoded.to_ndarray(), cv2.COLOR_YUV2RGB_I420)
     return compressed
 
 

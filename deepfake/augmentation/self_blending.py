@@ -1,11 +1,10 @@
 """Self-blended faces: a real face blended with a slightly changed copy of itself, the traces that face swaps leave.
 
 A network learns them from real faces alone (Shiohara & Yamasaki, "Detecting Deepfakes with Self-Blended Images", CVPR 2022).
-This differs from the paper where MTCNN's five landmarks allow less (ellipses instead of hulls of 81 points), and in its
-ranges: one change of colour, one of sharpness, or both, where the paper always makes several; the target moves by less than a
-pixel, so that it is interpolated like the source; the mask stays where it is when the source moves.
-Pictures are uint8 RGB (size, size, 3); landmarks are MTCNN's five as (x, y) in pixels of the picture, in the order of
-LANDMARK_NAMES; one seed gives one picture.
+Unlike the paper's: ellipses, as MTCNN's five landmarks allow, not hulls of 81 points; one change of colour, one of sharpness, or
+both, not always several; the target moves by less than a pixel, to be interpolated like the source; the mask stays where it is
+when the source moves. Pictures are uint8 RGB (size, size, 3); landmarks (5, 2) are (x, y) in pixels of the picture, in the order
+of LANDMARK_NAMES; one seed gives one picture.
 """
 
 import cv2
@@ -90,15 +89,11 @@ def lay_over(face, face_landmarks, landmarks, size_wh):
 
 
 def region_mask(landmarks, size, region):
-    """Return a float32 mask (size, size): 1 in an ellipse over the whole "face", the "inner" face or the "mouth", else 0.
-
-    MTCNN gives five landmarks only, so ellipses stand for outlines: `across` is the distance of the eyes, `along` the distance
-    from the eyes to the mouth.
-    """
+    """Return a float32 mask (size, size): 1 in an ellipse over the whole "face", the "inner" face or the "mouth", else 0."""
     left_eye, right_eye, _, mouth_left, mouth_right = np.asarray(landmarks, np.float64)
     eyes, mouth = (left_eye + right_eye) / 2, (mouth_left + mouth_right) / 2
     down = mouth - eyes
-    along = max(float(np.hypot(*down)), LEAST_ALONG * size)
+    along = max(float(np.hypot(*down)), LEAST_ALONG * size)  # from the eyes to the mouth
     across = max(float(np.hypot(*(right_eye - left_eye))), 0.6 * along)  # in profile the eyes are close together
     centre, axes = {
         "face": (eyes + 0.45 * down, (1.05 * across, 1.45 * along)),
@@ -126,8 +121,8 @@ def deform(mask, rng):
 def reshape_face(face_rgb, landmarks, rng):
     """Return (face, landmarks) of somebody who does not exist: bent by a smooth random field.
 
-    A network that sees a few hundred people again and again learns their faces by heart, and then a blend is what differs from
-    memory. Reshaped anew each time, they cannot be learnt.
+    A network learns a few hundred faces by heart, and then a blend is what differs from memory. Reshaped anew each time, they
+    cannot be learnt.
     """
     size = face_rgb.shape[0]
     sources = smooth_field(size, FACE_NODES, FACE_DEFORMATION, rng)

@@ -11,10 +11,8 @@ from deepfake.model import fast_layers
 
 BACKBONES = tuple(f"B{number}" for number in range(8))
 DEFAULT_INPUT_SIZE = 224  # px, that of EfficientNetB0 and of the base weights
-PIXEL_PREPARATION = (
-    "RGB, resized to a square, 0 to 255; the network itself divides by 255, takes the ImageNet mean away and divides by its "
-    "standard deviation"
-)
+PIXEL_PREPARATION = "RGB, resized to a square, 0 to 255; the network itself divides by 255, "
+PIXEL_PREPARATION += "takes the ImageNet mean away and divides by its standard deviation"
 DENSE_UNITS = (256, 64)
 DROPOUT = 0.3
 IMAGENET_MEAN_RGB = np.array([0.485, 0.456, 0.406])  # of pixels in 0..1; torchvision and efficientnet agree
@@ -42,16 +40,12 @@ def build_model(backbone, input_size, backbone_weights=None, for_training=False)
     """
     keras, _ = load_keras()
     build = getattr(importlib.import_module("efficientnet.model"), f"EfficientNet{backbone}")
-    network = build(
-        include_top=False,
-        weights=str(backbone_weights) if backbone_weights else None,
-        input_shape=(input_size, input_size, 3),
-        **fast_layers.fast_modules(for_training),
-    )
+    shape, headless = (input_size, input_size, 3), str(backbone_weights) if backbone_weights else None
+    network = build(include_top=False, weights=headless, input_shape=shape, **fast_layers.fast_modules(for_training))
     for layer in network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = NORM_MOMENTUM
-    inputs = keras.Input((input_size, input_size, 3))
+    inputs = keras.Input(shape)
     scale, offset = scale_and_offset()
     normalised = keras.layers.Rescaling(scale.tolist(), offset.tolist(), dtype="float32", name="normalised")(inputs)
     features = keras.layers.GlobalAveragePooling2D()(network(normalised))

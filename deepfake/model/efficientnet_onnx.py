@@ -81,9 +81,8 @@ def add_convolution(graph, value, weights, layer, shape, norm=None, stride=1, de
     else:
         kernel = weights.take(layer, "kernel", size, size, before, after).transpose(3, 2, 0, 1)
     if norm:
-        gamma, beta, mean, variance = (
-            weights.take(norm, name, after) for name in ("gamma", "beta", "moving_mean", "moving_variance")
-        )
+        names = ("gamma", "beta", "moving_mean", "moving_variance")
+        gamma, beta, mean, variance = (weights.take(norm, name, after) for name in names)
         scale = gamma / np.sqrt(variance + NORM_EPSILON)
         kernel, bias = kernel * scale[:, None, None, None], beta - mean * scale
     else:
@@ -124,7 +123,7 @@ def network_as_onnx(file, backbone, input_size):
     graph, weights = onnx_graph.OnnxGraph(), Weights(file)
     width, depth = (factors[efficientnet.BACKBONES.index(backbone)] for factors in (WIDTHS, DEPTHS))
     scale, offset = efficientnet.scale_and_offset()
-    value = graph.add("Mul", graph.add_cast("x", np.float32), graph.constant(scale))
+    value = graph.add("Mul", graph.add("Cast", "x", to=onnx_graph.FLOAT), graph.constant(scale))
     value = graph.add("Transpose", graph.add("Add", value, graph.constant(offset)), perm=[0, 3, 1, 2])
     before = scaled_filters(STEM_FILTERS, width)
     value = add_swish(graph, add_convolution(graph, value, weights, "stem_conv", (3, 3, before), "stem_bn", 2))

@@ -46,22 +46,18 @@ def read_model_record(weights_path):
         raise InputError(f"{weights_path} has no readable {name} beside it, which says how to use it")
     for name, expected in MEANING.items():
         if record.get(name, expected) != expected:
-            raise InputError(
-                f"{weights_path} was trained with {name} {record[name]!r}, but this project uses {expected!r}: "
-                "its scores would mean something else; use other weights"
-            )
+            found = f"{weights_path} was trained with {name} {record[name]!r}, but this project uses {expected!r}"
+            raise InputError(f"{found}: its scores would mean something else; use other weights")
     if record.get("weights_digest") not in (None, files.digest(weights_path)):
         raise InputError(f"{weights_path} is not the file that {record_path(weights_path).name} describes")
     return record
 
 
 def check_faces(record, face_kind, weights_path):
-    """Raise InputError if the weights were trained on another kind of crops."""
-    if record["faces"] != face_kind:
-        raise InputError(
-            f"{weights_path} was trained on {record['faces']}, but these are {face_kind}; "
-            f"use --faces {record['faces']} (02 and 03a know this option) or other weights"
-        )
+    """Raise InputError if the weights were trained on other crops (marked faces or not)."""
+    if (known := record["faces"]) != face_kind:
+        remedy = f"use --faces {known} (02 and 03a know this option) or other weights"
+        raise InputError(f"{weights_path} was trained on {known}, but these are {face_kind}; {remedy}")
 
 
 def training_videos(rows, self_blend):
@@ -75,13 +71,8 @@ def training_videos(rows, self_blend):
     folders = {PurePosixPath(row["filename"]).parent.parts for row in used if row["label"] == FAKE} - {()}
     shared = len(os.path.commonprefix(list(folders)))
     names = sorted({"/".join(parts[: shared + 1]) for parts in folders})
-    return {
-        "real_videos": videos[REAL],
-        "fake_videos": videos[FAKE],
-        "faces": len(used),
-        "fake_folders": names[:MOST_FOLDERS],
-        "self_blend": self_blend,
-    }
+    counts = {"real_videos": videos[REAL], "fake_videos": videos[FAKE], "faces": len(used)}
+    return counts | {"fake_folders": names[:MOST_FOLDERS], "self_blend": self_blend}
 
 
 def describe_model(args, dataset, training, results):

@@ -9,7 +9,7 @@ from itertools import groupby
 import numpy as np
 
 from common import files
-from common.errors import InputError, writing
+from common.errors import InputError
 from common.messages import say
 from deepfake.model import efficientnet
 
@@ -94,11 +94,8 @@ def save_state(path, model, kept, record):
     """Write everything needed to go on after this epoch, in one step: weights, dropout's random state, optimizer."""
     groups = {"model": model.variables, "optimizer": model.optimizer.variables, "kept": kept}
     arrays = {f"{name}_{i}": np.asarray(value) for name, values in groups.items() for i, value in enumerate(values)}
-    temporary = files.temporary_name(path)
-    with writing():
-        with open(temporary, "wb") as file:
-            np.savez(file, record=json.dumps(record), **arrays)
-        temporary.replace(path)
+    with files.replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, record=json.dumps(record), **arrays)
 
 
 def load_state(path, settings):
@@ -111,17 +108,9 @@ def load_state(path, settings):
             record = json.loads(str(file["record"]))
             if record["settings"] != settings:
                 return None
-            state = {
-                "record": record,
-                "phase": record["history"][-1]["phase"],
-                "model": [],
-                "optimizer": [],
-                "kept": [],
-            }
-            for name in file.files:
-                if name != "record":
-                    state[name.partition("_")[0]].append(file[name])
-            return state
+            groups = ("model", "optimizer", "kept")
+            state = {group: [file[name] for name in file.files if name.startswith(f"{group}_")] for group in groups}
+            return {"record": record, "phase": record["history"][-1]["phase"], **state}
     except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile):
         return None
 

@@ -31,12 +31,11 @@ def download_weights(kind, backbone):
     """
     published, name = importlib.import_module("efficientnet.weights"), f"efficientnet-{backbone.lower()}"
     if kind == "imagenet":
-        address, hashes = published.IMAGENET_WEIGHTS_PATH, published.IMAGENET_WEIGHTS_HASHES
+        address, (_, expected) = published.IMAGENET_WEIGHTS_PATH, published.IMAGENET_WEIGHTS_HASHES[name]
         file = f"{name}_weights_tf_dim_ordering_tf_kernels_autoaugment_notop.h5"
     else:
-        address, hashes = published.NS_WEIGHTS_PATH, published.NS_WEIGHTS_HASHES
+        address, (_, expected) = published.NS_WEIGHTS_PATH, published.NS_WEIGHTS_HASHES[name]
         file = f"{name}_noisy-student_notop.h5"
-    expected = hashes[name][1]
     path = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models" / file
     if path.is_file() and _checksum(path.read_bytes(), expected) == expected:
         return path
@@ -125,15 +124,12 @@ def find_starting_weights(choice, backbone):
     """
     if choice == "none":
         return "none", None, None
-    if choice not in ("auto", "base", *DOWNLOADS):
-        record = model_record.read_model_record(choice)
-        if record["backbone"] != backbone:
-            raise InputError(f"{choice} holds {record['backbone']} weights; use --backbone {record['backbone']}")
-        return "file", Path(choice), None
-    if choice == "base":
-        if backbone != model_record.read_model_record(BASE_WEIGHTS)["backbone"]:
-            raise InputError("the base weights are for --backbone B0")
-        return "base", BASE_WEIGHTS, None
+    if choice not in ("auto", *DOWNLOADS):
+        kind, path = ("base", BASE_WEIGHTS) if choice == "base" else ("file", Path(choice))
+        held = model_record.read_model_record(path)["backbone"]
+        if held != backbone:
+            raise InputError(f"{path} holds {held} weights; use --backbone {held}")
+        return kind, path, None
     kind = "imagenet" if choice == "auto" else choice
     try:
         return kind, download_weights(kind, backbone), None

@@ -416,7 +416,7 @@ def test_base_and_path_are_what_they_say(saved, monkeypatch):
     monkeypatch.setattr(weights, "BASE_WEIGHTS", saved / "best_model.h5")
     assert find_starting_weights("base", "B0") == ("base", saved / "best_model.h5", None)
     assert find_starting_weights(str(saved / "best_model.h5"), "B0") == ("file", saved / "best_model.h5", None)
-    with pytest.raises(InputError, match="the base weights are for --backbone B0"):
+    with pytest.raises(InputError, match="holds B0 weights; use --backbone B0"):
         find_starting_weights("base", "B1")
 
 
