@@ -20,6 +20,7 @@ without fakes (02 --real-only), validation and test are such pairs too, one per 
 
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 from common import cli, files, paths
@@ -109,15 +110,12 @@ def fit(model, train_part, val_part, record, state, state_path):
     """Fit the epochs that are left, and save the state after each; return the arrays of the weights to keep."""
     settings, history, batch_size = record["settings"], record["history"], record["global_batch"]
     validation = batches.plain_batches(val_part.faces_rgb, val_part.labels, training.VALIDATION_BATCH).as_dataset()
-    alternate, kept = model.distribute_strategy.num_replicas_in_sync > 1, None
-
-    def batches_of(number):
-        seed, share = settings["seed"], settings["self_blend"]
-        return batches.augmented_batches(train_part, batch_size, seed, number, share, alternate)
-
+    alternate, share = model.distribute_strategy.num_replicas_in_sync > 1, settings["self_blend"]
+    options = {"self_blend_share": share, "alternate": alternate}
+    batches_of = partial(batches.augmented_batches, train_part, batch_size, settings["seed"], **options)
+    kept = state["kept"] if state else None
     if state:
         training.assign(model.variables, state["model"])
-        kept = state["kept"]
         say(f"{STAGE}: going on after epoch {len(history)}")
     steps, most = len(batches_of(1)), len(record["phases"])
     say(f"{STAGE}: {steps} steps an epoch of {batch_size} faces, learning rate up to {record['learning_rate']:.2g}")

@@ -30,9 +30,7 @@ def rotate_zoom(face_rgb, rng):
     angle, zoom = rng.uniform(-MAX_ROTATION_DEG, MAX_ROTATION_DEG), rng.uniform(*ZOOM)
     matrix = cv2.getRotationMatrix2D((width / 2, height / 2), angle, zoom)
     with_alpha = cv2.cvtColor(face_rgb, cv2.COLOR_RGB2RGBA)  # OpenCV turns four channels twice as fast as three
-    turned = cv2.warpAffine(
-        with_alpha, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
-    )
+    turned = cv2.warpAffine(with_alpha, matrix, (width, height), borderMode=cv2.BORDER_REFLECT_101)
     return cv2.cvtColor(turned, cv2.COLOR_RGBA2RGB)
 
 

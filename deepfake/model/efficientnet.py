@@ -17,6 +17,10 @@ DENSE_UNITS = (256, 64)
 DROPOUT = 0.3
 IMAGENET_MEAN_RGB = np.array([0.485, 0.456, 0.406])  # of pixels in 0..1; torchvision and efficientnet agree
 IMAGENET_STD_RGB = np.array([0.229, 0.224, 0.225])
+SCALE, OFFSET = (
+    1 / (255 * IMAGENET_STD_RGB),
+    -IMAGENET_MEAN_RGB / IMAGENET_STD_RGB,
+)  # normalise grey levels: x * SCALE + OFFSET
 NORM_MOMENTUM = 0.9  # Keras's 0.99 makes validation meaningless for the first hundreds of steps
 
 
@@ -46,19 +50,13 @@ def build_model(backbone, input_size, backbone_weights=None, for_training=False)
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = NORM_MOMENTUM
     inputs = keras.Input(shape)
-    scale, offset = scale_and_offset()
-    normalised = keras.layers.Rescaling(scale.tolist(), offset.tolist(), dtype="float32", name="normalised")(inputs)
+    normalised = keras.layers.Rescaling(SCALE.tolist(), OFFSET.tolist(), dtype="float32", name="normalised")(inputs)
     features = keras.layers.GlobalAveragePooling2D()(network(normalised))
     for units in DENSE_UNITS:
         features = keras.layers.Dense(units, activation="relu")(features)
         features = keras.layers.Dropout(DROPOUT)(features)
     score = keras.layers.Dense(1, activation="sigmoid", dtype="float32", name="score")(features)
     return keras.Model(inputs, score, name=f"deepfake_{backbone.lower()}")
-
-
-def scale_and_offset():
-    """Return what grey levels of RGB are multiplied by, then what is added, to normalise them as for ImageNet."""
-    return 1 / (255 * IMAGENET_STD_RGB), -IMAGENET_MEAN_RGB / IMAGENET_STD_RGB
 
 
 def backbone_of(model):

@@ -122,9 +122,8 @@ def network_as_onnx(file, backbone, input_size):
     """
     graph, weights = onnx_graph.OnnxGraph(), Weights(file)
     width, depth = (factors[efficientnet.BACKBONES.index(backbone)] for factors in (WIDTHS, DEPTHS))
-    scale, offset = efficientnet.scale_and_offset()
-    value = graph.add("Mul", graph.add("Cast", "x", to=onnx_graph.FLOAT), graph.constant(scale))
-    value = graph.add("Transpose", graph.add("Add", value, graph.constant(offset)), perm=[0, 3, 1, 2])
+    value = graph.add("Mul", graph.add("Cast", "x", to=onnx_graph.FLOAT), graph.constant(efficientnet.SCALE))
+    value = graph.add("Transpose", graph.add("Add", value, graph.constant(efficientnet.OFFSET)), perm=[0, 3, 1, 2])
     before = scaled_filters(STEM_FILTERS, width)
     value = add_swish(graph, add_convolution(graph, value, weights, "stem_conv", (3, 3, before), "stem_bn", 2))
     for stage, (filters, blocks, stride, size) in enumerate(STAGES, start=1):

@@ -52,9 +52,9 @@ else:
     training.HEAD_LEARNING_RATE *= math.sqrt(2)
 augmented_batches = batches.augmented_batches
 
-def noted(*arguments):
-    print("alternate:", arguments[-1], file=sys.stderr)
-    return augmented_batches(*arguments)
+def noted(*arguments, alternate, **options):
+    print("alternate:", alternate, file=sys.stderr)
+    return augmented_batches(*arguments, alternate=alternate, **options)
 
 batches.augmented_batches = noted
 sys.exit(train_cnn.main(["--data-dir", data_dir, "--input-size", "32", "--weights", "none", *options]))
