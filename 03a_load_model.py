@@ -96,7 +96,7 @@ def main(argv=None):
     else:
         rows, faceless, face_kind = table.read_test_faces(cli.locate(args, "split_dir"), args.limit)
         remedy = table.REDO_DATASET
-    face_scorer, record = scorer.load_network(weights_path)
+    face_scorer, record = scorer.load_scorer(weights_path)
     model_record.check_faces(record, face_kind, weights_path)
     if args.videos_dir and face_kind == "marked_faces":
         check_marks(rows)

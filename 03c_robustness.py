@@ -2,12 +2,12 @@
 
 Reads   split_dataset/ (its test faces), the weights, and for H.264 the videos, their frames.json and faces.json   (02, 03)
 Writes  robustness.csv and Robustness.png; robustness_scores.json, the scores behind them
-Rerun   goes on after the last complete strength; only draws again if all are complete of the same weights and dataset
+Rerun   goes on after the last complete severity; only draws again if all are complete of the same weights and dataset
 
-score = P(real): 1 real, 0 fake. Each crop is damaged as it was saved, before it is resized for the network. For H.264 the whole
+score = P(real): 1 real, 0 fake. Each crop is corrupted as it was saved, before it is resized for the network. For H.264 the whole
 video is encoded again with x264 and its frames are taken anew, at the same moments and cropped with the boxes that 01a found in
-the undamaged video, so that only the compression differs. All rows of a kind are of the same faces, those that could be scored
-at every strength; its row "none" is of them undamaged. A group is people who share videos, as 02 has found.
+the video as it was, so that only the compression differs. All rows of a corruption are of the same faces, those that could be
+scored at every severity; its row "none" is of them as they were. A group is people who share videos, as 02 has found.
 """
 
 import sys
@@ -26,7 +26,6 @@ from common.messages import progress, say
 from deepfake.augmentation import corruptions
 from deepfake.dataset import table
 from deepfake.evaluation import calibration, intervals, scoring
-from deepfake.evaluation.calibration import read_parameters
 from deepfake.model import record as model_record
 from deepfake.model import scorer
 from deepfake.parallel import pool
@@ -34,10 +33,10 @@ from deepfake.preprocessing import crops, decoding, inputs
 from deepfake.report import plots
 
 STAGE = "03c"
-TIMEOUT_S = 600  # per video and strength
+TIMEOUT_S = 600  # per video and severity
 TIME_ROUNDING_S = 0.0006  # frames.json holds milliseconds
 MEASURED = ("roc_auc", "log_loss", "accuracy")
-COLUMNS = ("kind", "strength", "label", "faces", "videos", "groups") + tuple(
+COLUMNS = ("corruption", "severity", "label", "faces", "videos", "groups") + tuple(
     f"{of}{name}{end}" for of in ("", "video_") for name in MEASURED for end in ("", "_low", "_high")
 )
 
@@ -54,11 +53,9 @@ class Recompression:
 
 
 def crops_after(job):
-    """Return {name of the crop: uint8 BGR (size, size, 3)} of a video that was compressed again. Raises InputError."""
-    record, faces = (
-        files.read_json(job.folder / paths.FRAMES_RECORD),
-        files.read_json(job.folder / "faces" / paths.FACES_RECORD),
-    )
+    """Return {name of the crop: uint8 BGR (size, size, 3)} of a video after its compression. Raises InputError."""
+    record = files.read_json(job.folder / paths.FRAMES_RECORD)
+    faces = files.read_json(job.folder / "faces" / paths.FACES_RECORD)
     if not record or not faces:
         raise InputError(f"{job.folder} has no {paths.FRAMES_RECORD} or no faces/{paths.FACES_RECORD}; run 00 and 01a")
     wanted = [face for face in faces["faces"] if face["file"] in job.files]
@@ -84,21 +81,20 @@ def crops_after(job):
                 x, y, w, h = face["crop_xywh"]
                 cut[face["file"]] = crops.to_square(picture[y : y + h, x : x + w], job.input_size)[..., ::-1]
     if cut.keys() != job.files:
-        raise InputError(
-            f"only {len(cut)} of its {len(job.files)} faces were found again; the video or its frames changed"
-        )
+        found = f"only {len(cut)} of its {len(job.files)} faces were found again"
+        raise InputError(f"{found}; the video or its frames changed")
     return cut
 
 
-def damaged_reader(step, strength, seed):
-    """Return a function that reads the crop of a path and damages it, always alike for one seed; None if it is not readable."""
+def corrupting_reader(corrupt, severity, seed):
+    """Return a function that reads the crop of a path and corrupts it, always alike for one seed; None if it is unreadable."""
 
     def read(path):
         face_bgr = crops.read_image(path)
         if face_bgr is None:
             return None
         rng = np.random.default_rng((seed, int(files.digest(path.name.encode())[:8], 16)))
-        return np.ascontiguousarray(step(np.ascontiguousarray(face_bgr[..., ::-1]), strength, rng)[..., ::-1])
+        return np.ascontiguousarray(corrupt(np.ascontiguousarray(face_bgr[..., ::-1]), severity, rng)[..., ::-1])
 
     return read
 
@@ -112,9 +108,8 @@ def measure(rows, scores, seed):
     result = {"faces": len(rows), "videos": len(first), "groups": len(set(groups))}
     if not rows:
         return result
-    of_videos = intervals.describe(
-        *calibration.video_means(labels, found, ids), groups[first], seed, rows_are_videos=True
-    )
+    means = calibration.video_means(labels, found, ids)
+    of_videos = intervals.describe(*means, groups[first], seed, rows_are_videos=True)
     for prefix, metrics in (("", intervals.describe(labels, found, groups, seed)), ("video_", of_videos)):
         for name in MEASURED:
             entry = metrics.get(name, {"value": None, "interval": None})
@@ -136,7 +131,7 @@ def recompressed_scores(jobs, score):
     return scores, failed
 
 
-def damaged_scores(paths, read, score):
+def corrupted_scores(paths, read, score):
     """Return ({file: score}, [(path, reason)]) of the crops of `paths`, {file: path}, as `read` gives them."""
     found = dict(zip(paths, score(list(paths.values()), read), strict=True))
     lost = [(paths[file], f"is not readable; {table.REDO_DATASET}") for file in paths if found[file] is None]
@@ -156,71 +151,90 @@ def videos_of(rows, videos_dir, frames_dir, crf, input_size):
     ]
 
 
-def score_all(args, rows, kinds, network, record, scores_path, made_from):
-    """Yield (kind, strength, {file: score}, [(path, reason)]), the undamaged faces first.
+def score_all(args, rows, chosen, face_scorer, record, scores_path, made_from):
+    """Yield (corruption, severity, {file: score}, [(path, reason)]), the faces as they are first.
 
-    What is complete is kept in `scores_path` after every strength, so that a run that was killed goes on there.
+    What is complete is kept in `scores_path` after every severity, so that a run that was killed goes on there.
     """
-    calibration, size = read_parameters(record, "faces"), record["input_size"]
     kept = files.read_json(scores_path) or {}
     complete = kept["scores"] if kept.get("made_from") == made_from and not args.force else {}
     paths = {row["file"]: row["path"] for row in rows}
 
     def score(names, read):
-        return scoring.score_faces(network, names, size, STAGE, calibration, read=read)
+        size, parameters = record["input_size"], made_from["calibration"]
+        return scoring.score_faces(face_scorer, names, size, STAGE, parameters, read=read)
 
-    strengths = [(corruptions.NONE, corruptions.NONE)] + [
-        (kind, strength) for kind in kinds for strength in corruptions.KINDS[kind].strengths
-    ]
-    for kind, strength in progress(strengths, len(strengths), STAGE, "strengths"):
-        name, lost = f"{kind} {strength}", []
+    def scores_after(corruption, severity):
+        if corruption == corruptions.H264:
+            videos_dir, frames_dir = cli.locate(args, "videos_dir"), cli.frames_dir_of(args)
+            return recompressed_scores(videos_of(rows, videos_dir, frames_dir, severity, record["input_size"]), score)
+        if corruption == corruptions.NONE:
+            return corrupted_scores(paths, crops.read_image, score)
+        corrupt = corruptions.CORRUPTIONS[corruption].corrupt
+        return corrupted_scores(paths, corrupting_reader(corrupt, severity, args.seed), score)
+
+    steps = [(name, severity) for name in chosen for severity in corruptions.CORRUPTIONS[name].severities]
+    steps.insert(0, (corruptions.NONE, corruptions.NONE))
+    for corruption, severity in progress(steps, len(steps), STAGE, "severities"):
+        name, lost = f"{corruption} {severity}", []
         scores = complete.get(name)
         if scores is None:
-            if kind == corruptions.H264:
-                jobs = videos_of(rows, cli.locate(args, "videos_dir"), cli.frames_dir_of(args), strength, size)
-                scores, lost = recompressed_scores(jobs, score)
-            else:
-                read = (
-                    crops.read_image
-                    if kind == corruptions.NONE
-                    else damaged_reader(corruptions.KINDS[kind].damage, strength, args.seed)
-                )
-                scores, lost = damaged_scores(paths, read, score)
+            scores, lost = scores_after(corruption, severity)
             if not lost:  # what failed is tried again by the next run
                 complete[name] = scores
                 files.write_json(scores_path, {"made_from": made_from, "scores": complete})
-        yield kind, strength, scores, lost
+        yield corruption, severity, scores, lost
 
 
 def make_table(results, rows, seed):
-    """Return (rows of robustness.csv, [(path, reason)]) from what `score_all` yields; a line is printed for each strength.
+    """Return (rows of robustness.csv, [(path, reason)]) from what `score_all` yields; a line is printed for each severity.
 
-    All rows of a kind are of the faces that have a score at each of its strengths: a face that is lost at one would else
-    count as what that strength does.
+    All rows of a corruption are of the faces that have a score at each of its severities: a face that is lost at one would else
+    count as what that severity does.
     """
-    measured_rows, failed, undamaged = [], {}, {}
-    for kind, of_kind in groupby(results, key=lambda result: result[0]):
-        found = {corruptions.NONE: undamaged}
-        for _, strength, scores, lost in of_kind:
-            found[strength] = scores
+    table_rows, failed, as_they_are = [], {}, {}
+    for corruption, of_corruption in groupby(results, key=lambda result: result[0]):
+        found = {corruptions.NONE: as_they_are}
+        for _, severity, scores, lost in of_corruption:
+            found[severity] = scores
             failed |= dict(lost)
-        if kind == corruptions.NONE:
-            undamaged = found[corruptions.NONE]
+        if corruption == corruptions.NONE:
+            as_they_are = found[corruptions.NONE]
             continue
         same = set.intersection(*(set(scores) for scores in found.values() if scores))
-        for strength, scores in found.items():
+        for severity, scores in found.items():
             kept = {file: score for file, score in scores.items() if file in same}
-            row = {
-                "kind": kind,
-                "strength": strength,
-                "label": corruptions.label_of(kind, strength),
-                **measure(rows, kept, seed),
-            }
-            measured_rows.append(row)
+            row = {"corruption": corruption, "severity": severity, "label": corruptions.label_of(corruption, severity)}
+            row |= measure(rows, kept, seed)
+            table_rows.append(row)
             values = [f"{name.replace('_', ' ')} {row[name]:.3f}" for name in MEASURED if row.get(name) is not None]
-            if strength != corruptions.NONE or len(measured_rows) == 1:  # the undamaged faces once
+            if severity != corruptions.NONE or len(table_rows) == 1:  # the faces as they are: once
                 say(f"{STAGE}: {row['label']}: {row['faces']} faces: {', '.join(values)}")
-    return measured_rows, sorted(failed.items())
+    return table_rows, sorted(failed.items())
+
+
+def faces_to_score(split_dir, limit):
+    """Return (rows of the test faces, "faces" or "marked_faces"), of `limit` videos. Raises InputError without both classes."""
+    rows, _, face_kind = table.read_test_faces(split_dir, None)
+    if limit:  # the first ones by name could be alike
+        kept = set(table.evenly_spread(sorted({row["video_id"] for row in rows}), limit))
+        rows = [row for row in rows if row["video_id"] in kept]
+    if {row["label"] for row in rows} != {FAKE, REAL}:
+        reason = "are not of both classes: nothing to compare (--limit may be too small)"
+        raise InputError(f"the test faces in {split_dir} {reason}")
+    return rows, face_kind
+
+
+def possible_corruptions(wanted, face_kind):
+    """Return the names of the corruptions that are wanted, in order, without H.264 for marked faces. Raises InputError."""
+    chosen = [name for name in corruptions.CORRUPTIONS if name in wanted]
+    if face_kind == "faces" or corruptions.H264 not in chosen:
+        return chosen
+    chosen.remove(corruptions.H264)
+    if not chosen:
+        raise InputError("frames taken anew have no landmarks drawn in, so that of the --corruptions nothing is left")
+    say(f"{STAGE}: no H.264 rows: frames taken anew have no landmarks drawn in")
+    return chosen
 
 
 def build_parser():
@@ -230,13 +244,8 @@ def build_parser():
     cli.add_path(parser, "split_dir")
     cli.add_weights(parser)
     cli.add_path(parser, "output_dir")
-    parser.add_argument(
-        "--kinds",
-        nargs="+",
-        choices=corruptions.KINDS,
-        default=list(corruptions.KINDS),
-        help="of damage (default: all)",
-    )
+    names = list(corruptions.CORRUPTIONS)
+    parser.add_argument("--corruptions", nargs="+", choices=names, default=names, help="to measure (default: all)")
     parser.add_argument("--limit", type=cli.positive, metavar="N", help="try N videos only, evenly spread")
     parser.add_argument("--force", action="store_true", help="redo what is complete")
     cli.add_seed(parser)
@@ -251,41 +260,26 @@ def main(argv=None):
         cli.locate(args, "split_dir"),
         cli.locate(args, "output_dir"),
     )
-    rows, _, face_kind = table.read_test_faces(split_dir, None)
-    if args.limit:  # the first ones by name could be alike
-        kept = set(table.evenly_spread(sorted({row["video_id"] for row in rows}), args.limit))
-        rows = [row for row in rows if row["video_id"] in kept]
-    if {row["label"] for row in rows} != {FAKE, REAL}:
-        cli.stop(
-            f"the test faces in {split_dir} are not of both classes: nothing to compare (--limit may be too small)"
-        )
-    kinds = [
-        kind for kind in corruptions.KINDS if kind in args.kinds and (kind != corruptions.H264 or face_kind == "faces")
-    ]
-    if face_kind != "faces" and corruptions.H264 in args.kinds:
-        if not kinds:
-            cli.stop("frames taken anew have no landmarks drawn in, so that of the --kinds nothing is left")
-        say(f"{STAGE}: no H.264 rows: frames taken anew have no landmarks drawn in")
-    network, record = scorer.load_network(weights_path)
+    rows, face_kind = faces_to_score(split_dir, args.limit)
+    chosen = possible_corruptions(args.corruptions, face_kind)
+    face_scorer, record = scorer.load_scorer(weights_path)
     model_record.check_faces(record, face_kind, weights_path)
     made_from = {
         "weights_digest": files.digest(weights_path),
-        "calibration": read_parameters(record, "faces"),
+        "calibration": calibration.read_parameters(record, "faces"),
         "seed": args.seed,
         "data_digest": files.digest(split_dir / paths.SPLIT_RECORD),
         "videos": args.limit,
     }
-    results = score_all(args, rows, kinds, network, record, output_dir / paths.ROBUSTNESS_SCORES, made_from)
-    measured_rows, failed = make_table(results, rows, args.seed)
-    files.write_csv(output_dir / paths.ROBUSTNESS_TABLE, COLUMNS, measured_rows)
-    plots.draw_robustness(
-        output_dir / paths.ROBUSTNESS_PLOT, measured_rows, {kind: corruptions.KINDS[kind].name for kind in kinds}
-    )
+    results = score_all(args, rows, chosen, face_scorer, record, output_dir / paths.ROBUSTNESS_SCORES, made_from)
+    table_rows, failed = make_table(results, rows, args.seed)
+    files.write_csv(output_dir / paths.ROBUSTNESS_TABLE, COLUMNS, table_rows)
+    names = {name: corruptions.CORRUPTIONS[name].name for name in chosen}
+    plots.draw_robustness(output_dir / paths.ROBUSTNESS_PLOT, table_rows, names)
     messages.list_messages(STAGE, "failed", failed)
-    counts = f"{len(rows)} test faces of {len({row['video_id'] for row in rows})} videos, {len(measured_rows)} rows"
-    say(
-        f"{STAGE}: {counts} in {output_dir / paths.ROBUSTNESS_TABLE}, {len(failed)} failed, {time.monotonic() - started:.0f} s"
-    )
+    counts = f"{len(rows)} test faces of {len({row['video_id'] for row in rows})} videos, {len(table_rows)} rows"
+    end = f"{len(failed)} failed, {time.monotonic() - started:.0f} s"
+    say(f"{STAGE}: {counts} in {output_dir / paths.ROBUSTNESS_TABLE}, {end}")
     return 1 if failed else 0
 
 

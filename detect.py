@@ -154,7 +154,7 @@ def load_ahead(weights):
     being loaded then still delays the end.
     """
     ahead = ThreadPoolExecutor(1)
-    ahead.submit(scorer.load_network, weights)
+    ahead.submit(scorer.load_scorer, weights)
     ahead.submit(start_spark, None)
     return ahead
 

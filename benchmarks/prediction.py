@@ -63,8 +63,8 @@ def ways_of(weights_path, face_files, names):
             raise InputError(f"{unreadable[0]} is not readable; run 02_prepare_dataset.py --force")
         ways[KERAS] = lambda number: model.predict(faces_rgb[:number], batch_size=scoring.BATCH, verbose=0)[:, 0]
     if FILES in names:
-        network, _ = scorer.load_network(weights_path)
-        ways[FILES] = lambda number: np.array(scoring.score_faces(network, face_files[:number], input_size, FILES))
+        face_scorer, _ = scorer.load_scorer(weights_path)
+        ways[FILES] = lambda number: np.array(scoring.score_faces(face_scorer, face_files[:number], input_size, FILES))
     return ways
 
 

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from common import cli, paths
 from common.errors import InputError
 from deepfake.dataset import table
-from deepfake.model import ahead, batches, efficientnet, training
+from deepfake.model import batches, efficientnet, training
 from deepfake.parallel import pool
 
 BATCH_SIZE = 32
@@ -55,13 +55,14 @@ def measure(part, seed, repetitions):
     """Return {(what, name): images/s of each round}, one round after the other, every second in the opposite order."""
 
     def epochs(share):
-        return ahead.made_ahead(lambda epoch: batches.augmented_batches(part, BATCH_SIZE, seed, epoch, share))
+        return batches.prefetch(lambda epoch: batches.augmented_batches(part, BATCH_SIZE, seed, epoch, share))
 
     rates = {}
     with ExitStack() as stack:  # as 03 does, before there is a network
         batches_of = {name: stack.enter_context(epochs(share)) for name, share in SHARES.items()}
         model = efficientnet.build_model("B0", INPUT_SIZE, for_training=True)
-        training.compile_for(model, "everything", LEARNING_RATE, TRAINING_STEPS)
+        optimizer = training.make_optimizer(LEARNING_RATE, TRAINING_STEPS)
+        model.compile(optimizer=optimizer, loss="binary_crossentropy", metrics=["accuracy"], jit_compile=False)
         training_rate(model, batches.augmented_batches(part, BATCH_SIZE, seed, 1))  # traces the network once
         for number in range(1, repetitions + 1):
             for name in sorted(SHARES, reverse=number % 2 == 0):

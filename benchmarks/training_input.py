@@ -30,7 +30,7 @@ from common.errors import InputError
 from common.messages import say
 from deepfake.augmentation import augment
 from deepfake.dataset import table
-from deepfake.model import ahead, batches, efficientnet, training
+from deepfake.model import batches, efficientnet, training
 
 BATCH_SIZE = 32
 INPUT_SIZES = (128, 224)  # px
@@ -45,7 +45,7 @@ TIMES_KERAS, LARGEST_LOSS = 3, 0.05  # what this project promises
 def project_epochs(split_dir, input_size, seed):
     """Yield the dataset of one epoch after the other, as 03 makes them."""
     part = batches.load_part(table.read_split(split_dir)["train"], input_size, None)
-    with ahead.made_ahead(lambda epoch: batches.augmented_batches(part, BATCH_SIZE, seed, epoch)) as batches_of:
+    with batches.prefetch(lambda epoch: batches.augmented_batches(part, BATCH_SIZE, seed, epoch)) as batches_of:
         for epoch in range(1, EPOCHS + 1):
             yield batches_of(epoch).as_dataset()
 
@@ -148,9 +148,10 @@ def measure_waiting(split_dir, seed, repetitions):
     # Without the same options it took 20 s instead of 13 in two of three rounds, each right after an augmented epoch.
     constant = tf.data.Dataset.from_tensors(first[0]).repeat(steps).with_options(warm_up.options())
     model = efficientnet.build_model("B0", INPUT_SIZES[0], for_training=True)
-    training.compile_for(model, "everything", LEARNING_RATE, steps * repetitions)
+    optimizer = training.make_optimizer(LEARNING_RATE, steps * repetitions)
+    model.compile(optimizer=optimizer, loss="binary_crossentropy", metrics=["accuracy"], jit_compile=False)
     times = {AUGMENTED: [], CONSTANT: []}
-    with ahead.made_ahead(lambda epoch: batches.augmented_batches(part, BATCH_SIZE, seed, epoch)) as batches_of:
+    with batches.prefetch(lambda epoch: batches.augmented_batches(part, BATCH_SIZE, seed, epoch)) as batches_of:
         for epoch_batches in (warm_up, constant):
             model.fit(epoch_batches, steps_per_epoch=2, verbose=0)  # traces it
         for number in range(1, repetitions + 1):

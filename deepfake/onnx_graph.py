@@ -3,6 +3,7 @@
 import numpy as np
 
 OPSET, IR_VERSION = 13, 8  # old enough for every ONNX Runtime that there is for Python 3.11
+FLOAT = 1  # onnx.TensorProto.FLOAT, of float32
 
 
 class OnnxGraph:
@@ -26,19 +27,13 @@ class OnnxGraph:
         self.nodes.append(helper.make_node(kind, inputs, [output or f"value_{len(self.nodes)}"], **options))
         return self.nodes[-1].output[0]
 
-    def add_cast(self, value, dtype):
-        """Add a conversion to a NumPy dtype; return the name of its result."""
-        from onnx import helper
-
-        return self.add("Cast", value, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
-
     def serialise(self, name, picture, outputs):
         """Return the model as bytes; `picture`: the NumPy dtype and the shape of its input "x"."""
-        from onnx import TensorProto, helper
+        from onnx import helper
 
         dtype, shape = picture
         inputs = [helper.make_tensor_value_info("x", helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), shape)]
-        results = [helper.make_tensor_value_info(output, TensorProto.FLOAT, None) for output in outputs]
+        results = [helper.make_tensor_value_info(output, FLOAT, None) for output in outputs]
         graph = helper.make_graph(self.nodes, name, inputs, results, self.constants)
         opsets = [helper.make_opsetid("", OPSET)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION).SerializeToString()

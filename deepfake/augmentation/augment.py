@@ -1,5 +1,6 @@
 """Random views of a face, as videos show it: all functions take and give uint8 RGB (h, w, 3)."""
 
+import cv2
 import numpy as np
 
 from deepfake.augmentation import corruptions
@@ -19,45 +20,22 @@ DARK_NOISE_SIGMA = (1.0, 6.0)  # grey levels, before the camera brightens the pi
 REBRIGHTENED = (0.0, 0.7)  # exponent: 0 leaves the picture dark, 1 would give all of the light back
 MOTION_SHARE = (0.02, 0.08)  # of the width: how far the face moves while the shutter is open
 CRF = (22, 42)  # x264's quality; 23 is its default, phones and platforms are between 18 and 40
-CHANCES = {
-    "flip": 0.5,
-    "rotate_zoom": 0.5,
-    "colour": 0.5,
-    "low_light": 0.15,
-    "motion_blur": 0.1,
-    "downscale": 0.25,
-    "blur": 0.1,
-    "noise": 0.15,
-    "video": 0.2,
-    "jpeg": 0.25,
-}
-
-
-def flip(face_rgb, rng):
-    """Mirror left and right."""
-    import cv2
-
-    return cv2.flip(face_rgb, 1)
+CHANCES = {"flip": 0.5, "rotate_zoom": 0.5, "colour": 0.5, "low_light": 0.15, "motion_blur": 0.1}
+CHANCES |= {"downscale": 0.25, "blur": 0.1, "noise": 0.15, "video": 0.2, "jpeg": 0.25}
 
 
 def rotate_zoom(face_rgb, rng):
     """Rotate and zoom a little around the centre; the border is mirrored."""
-    import cv2
-
     height, width = face_rgb.shape[:2]
     angle, zoom = rng.uniform(-MAX_ROTATION_DEG, MAX_ROTATION_DEG), rng.uniform(*ZOOM)
     matrix = cv2.getRotationMatrix2D((width / 2, height / 2), angle, zoom)
     with_alpha = cv2.cvtColor(face_rgb, cv2.COLOR_RGB2RGBA)  # OpenCV turns four channels twice as fast as three
-    turned = cv2.warpAffine(
-        with_alpha, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
-    )
+    turned = cv2.warpAffine(with_alpha, matrix, (width, height), borderMode=cv2.BORDER_REFLECT_101)
     return cv2.cvtColor(turned, cv2.COLOR_RGBA2RGB)
 
 
 def colour(face_rgb, rng):
     """Change brightness, contrast and saturation."""
-    import cv2
-
     contrast, brightness = rng.uniform(*CONTRAST), rng.uniform(-BRIGHTNESS, BRIGHTNESS)
     saturation = rng.uniform(*SATURATION)
     mixing = contrast * (saturation * np.eye(3) + (1 - saturation) * GREY_OF_RGB)
@@ -67,53 +45,23 @@ def colour(face_rgb, rng):
 
 def low_light(face_rgb, rng):
     """Take most of the light away, with the sensor's noise, and brighten the picture again in part or not at all."""
-    light = rng.uniform(*LIGHT)
-    return corruptions.darken(
-        face_rgb, light, rng.uniform(*DARK_NOISE_SIGMA), light ** -rng.uniform(*REBRIGHTENED), rng
-    )
+    light, sigma = rng.uniform(*LIGHT), rng.uniform(*DARK_NOISE_SIGMA)
+    return corruptions.darken(face_rgb, light, sigma, light ** -rng.uniform(*REBRIGHTENED), rng)
 
 
-def motion_blur(face_rgb, rng):
-    """Smear along a random straight line."""
-    return corruptions.smear(face_rgb, rng.uniform(*MOTION_SHARE) * face_rgb.shape[1], rng.uniform(0, np.pi))
-
-
-def downscale(face_rgb, rng):
-    """Shrink and enlarge again."""
-    return corruptions.shrink(face_rgb, rng.uniform(SMALLEST_SCALE, 1.0), bool(rng.integers(2)))
-
-
-def blur(face_rgb, rng):
-    """Blur as an unfocused lens does."""
-    return corruptions.defocus(face_rgb, rng.uniform(*BLUR_SIGMA_PX))
-
-
-def noise(face_rgb, rng):
-    """Add sensor noise."""
-    return corruptions.add_noise(face_rgb, rng.uniform(*NOISE_SIGMA), rng)
-
-
-def video(face_rgb, rng):
-    """Compress as H.264."""
-    return corruptions.compress_h264(face_rgb, int(rng.integers(CRF[0], CRF[1] + 1)))
-
-
-def jpeg(face_rgb, rng):
-    """Compress as JPEG."""
-    return corruptions.compress_jpeg(face_rgb, int(rng.integers(JPEG_QUALITY[0], JPEG_QUALITY[1] + 1)))
-
-
-STEPS = {
-    "flip": flip,
+STEPS = {  # in their order; `corruptions` says what the lower ones do
+    "flip": lambda face, rng: cv2.flip(face, 1),
     "rotate_zoom": rotate_zoom,
     "colour": colour,
     "low_light": low_light,
-    "motion_blur": motion_blur,
-    "downscale": downscale,
-    "blur": blur,
-    "noise": noise,
-    "video": video,
-    "jpeg": jpeg,
+    "motion_blur": lambda face, rng: corruptions.smear(
+        face, rng.uniform(*MOTION_SHARE) * face.shape[1], rng.uniform(0, np.pi)
+    ),
+    "downscale": lambda face, rng: corruptions.shrink(face, rng.uniform(SMALLEST_SCALE, 1.0), bool(rng.integers(2))),
+    "blur": lambda face, rng: corruptions.defocus(face, rng.uniform(*BLUR_SIGMA_PX)),
+    "noise": lambda face, rng: corruptions.add_noise(face, rng.uniform(*NOISE_SIGMA), rng),
+    "video": lambda face, rng: corruptions.compress_h264(face, int(rng.integers(*CRF, endpoint=True))),
+    "jpeg": lambda face, rng: corruptions.compress_jpeg(face, int(rng.integers(*JPEG_QUALITY, endpoint=True))),
 }
 
 

@@ -1,21 +1,20 @@
-"""What cameras and the internet do to a face, at a given strength: functions take and give uint8 RGB (h, w, 3).
+"""What cameras and the internet do to a face, at a given severity: functions take and give uint8 RGB (h, w, 3).
 
-`recompress` is for the frames of a whole video, which are BGR as they come from
-`deepfake.preprocessing.decoding`. KINDS are what 03c measures.
+`recompress` is for the frames of a whole video, which are BGR as they come from `deepfake.preprocessing.decoding`.
+CORRUPTIONS are what 03c measures.
 """
 
 import math
-import re
 import threading
 from collections.abc import Callable
 from fractions import Fraction
-from itertools import chain
 from statistics import NormalDist
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
-NONE, UNDAMAGED, H264 = "none", "undamaged", "h264"
+NONE, H264 = "none", "h264"
 DARK_NOISE_SIGMA = 3.0  # grey levels of the sensor's noise, whatever light is left
 # Noise is looked up for random bytes, ten times as fast as drawn: 256 equally likely values of the normal distribution.
 NORMAL_VALUES = np.array([NormalDist().inv_cdf((byte + 0.5) / 256) for byte in range(256)], np.float32)
@@ -23,20 +22,11 @@ NORMAL_VALUES /= NORMAL_VALUES.std()
 IP_OFFSET = 6 * math.log2(1.4)  # quantiser steps, from x264's default ratio between the frames it keys and the others
 
 
-class Opened(threading.local):
-    """The codecs that a thread has opened: opening an x264 encoder takes longer than a face."""
-
-    def __init__(self):
-        self.codecs = {}
-
-
-opened = Opened()
+opened = threading.local()  # the codecs of a thread: opening an x264 encoder takes longer than a face
 
 
 def random_normal(shape, sigma, rng):
     """Return normally distributed float32 numbers of standard deviation `sigma`, none beyond three of them."""
-    import cv2
-
     count = math.prod(shape)
     words = rng.integers(1 << 32, size=-(-count // 4), dtype=np.uint32)  # the bytes of rng.bytes in half the time
     return cv2.LUT(words.view(np.uint8)[:count].reshape(shape), np.float32(sigma) * NORMAL_VALUES)
@@ -44,23 +34,17 @@ def random_normal(shape, sigma, rng):
 
 def add_noise(face_rgb, sigma, rng):
     """Add Gaussian sensor noise of `sigma` grey levels."""
-    import cv2
-
     return cv2.add(face_rgb, random_normal(face_rgb.shape, sigma, rng), dtype=cv2.CV_8U)
 
 
 def darken(face_rgb, light, sigma, gain, rng):
     """Leave a share `light` of the light, add noise of `sigma` grey levels, and brighten all of it by `gain`."""
-    import cv2
-
     noise = random_normal(face_rgb.shape, gain * sigma, rng)
     return cv2.addWeighted(face_rgb, gain * light, noise, 1, 0, dtype=cv2.CV_8U)
 
 
 def smear(face_rgb, length_px, angle):
     """Blur along a straight line of `length_px` at `angle` (radians), as motion does while the shutter is open."""
-    import cv2
-
     height, width = face_rgb.shape[:2]
     half = max(1.0, length_px / 2)
     margin, steps = int(np.ceil(half)), np.linspace(-half, half, 8 * int(np.ceil(half)) + 1)
@@ -74,15 +58,11 @@ def smear(face_rgb, length_px, angle):
 
 def defocus(face_rgb, sigma_px):
     """Blur as an unfocused lens does."""
-    import cv2
-
     return cv2.GaussianBlur(face_rgb, (0, 0), sigma_px)
 
 
 def shrink(face_rgb, scale, cubic=False):
     """Shrink by `scale` and enlarge again, as when a small video is shown large."""
-    import cv2
-
     height, width = face_rgb.shape[:2]
     small_size = max(8, round(width * scale)), max(8, round(height * scale))
     small = cv2.resize(face_rgb, small_size, interpolation=cv2.INTER_AREA)
@@ -91,12 +71,21 @@ def shrink(face_rgb, scale, cubic=False):
 
 def compress_jpeg(face_rgb, quality):
     """Compress and decompress as JPEG."""
-    import cv2
-
     # no flag to check: encoding to memory cannot fail, the JPEG format takes any 8-bit face up to 65,500 px
     face_bgr = cv2.cvtColor(face_rgb, cv2.COLOR_RGB2BGR)
     data = cv2.imencode(".jpg", face_bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     return cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
+
+
+def new_codecs(width, height, **options):
+    """Return (x264 encoder, H.264 decoder) for frames of a size, each of one thread."""
+    import av
+
+    encoder, decoder = av.CodecContext.create("libx264", "w"), av.CodecContext.create("h264", "r")
+    encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
+    encoder.time_base, encoder.framerate, encoder.options = Fraction(1, 25), 25, options
+    encoder.thread_count = decoder.thread_count = 1
+    return encoder, decoder
 
 
 def h264_codecs(width, height, crf):
@@ -105,37 +94,23 @@ def h264_codecs(width, height, crf):
     x264 adapts a CRF to the frames before. With qcomp=1 it does not, and IP_OFFSET lower it gives the first frame's pictures.
     Without CABAC, which packs the same pictures into fewer bytes that nobody keeps, all of it is a fifth faster.
     """
-    import av
-
-    key = width, height, crf
-    if key not in opened.codecs:
-        encoder, decoder = av.CodecContext.create("libx264", "w"), av.CodecContext.create("h264", "r")
-        encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = width, height, "yuv420p", Fraction(1, 25)
-        encoder.options = {
-            "crf": f"{crf - IP_OFFSET:.2f}",
-            "preset": "veryfast",
-            "tune": "zerolatency",
-            "x264-params": "keyint=1:ref=1:qcomp=1:cabac=0",
-        }
-        encoder.thread_count = decoder.thread_count = 1
-        opened.codecs[key] = encoder, decoder
-    return opened.codecs[key]
+    codecs, key = vars(opened), (width, height, crf)
+    if key not in codecs:
+        options = {"preset": "veryfast", "tune": "zerolatency", "x264-params": "keyint=1:ref=1:qcomp=1:cabac=0"}
+        codecs[key] = new_codecs(width, height, crf=f"{crf - IP_OFFSET:.2f}", **options)
+    return codecs[key]
 
 
 def compress_h264(face_rgb, crf):
     """Compress and decompress as one H.264 frame of x264's quality `crf`; an odd last row or column stays as it is."""
     import av
-    import cv2
 
     height, width = (side // 2 * 2 for side in face_rgb.shape[:2])  # H.264 halves the colour planes
     encoder, decoder = h264_codecs(width, height, crf)
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(face_rgb[:height, :width]), format="rgb24")
     (decoded,) = (picture for packet in encoder.encode(frame) for picture in decoder.decode(packet))
-    even = cv2.cvtColor(decoded.to_ndarray(), cv2.COLOR_YUV2RGB_I420)
-    if even.shape == face_rgb.shape:
-        return even
     compressed = face_rgb.copy()
-    compressed[:height, :width] = even
+    compressed[:height, :width] = cv2.cvtColor(decoded.to_ndarray(), cv2.COLOR_YUV2RGB_I420)
     return compressed
 
 
@@ -147,59 +122,56 @@ def recompress(pictures, crf, preset="veryfast"):
     """
     import av
 
-    encoder, decoder = None, av.CodecContext.create("h264", "r")
+    encoder = decoder = None
     for number, picture in enumerate(pictures):
         height, width = (side // 2 * 2 for side in picture.shape[:2])
         if encoder is None:
-            encoder = av.CodecContext.create("libx264", "w")
-            encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
-            encoder.time_base, encoder.framerate = Fraction(1, 25), 25
-            encoder.options = {"crf": str(crf), "preset": preset, "x264-params": "mbtree=0"}
-            encoder.thread_count = decoder.thread_count = 1
+            options = {"crf": str(crf), "preset": preset, "x264-params": "mbtree=0"}
+            encoder, decoder = new_codecs(width, height, **options)
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture[:height, :width]), format="bgr24")
         frame.pts, frame.time_base = number, encoder.time_base
         for packet in encoder.encode(frame):
             yield from ((decoded.pts, decoded) for decoded in decoder.decode(packet))
-    for packet in chain(encoder.encode(None) if encoder else (), (None,)):
+    for packet in (*encoder.encode(None), None) if encoder else ():
         yield from ((decoded.pts, decoded) for decoded in decoder.decode(packet))
 
 
-class Kind(NamedTuple):
-    """A kind of damage."""
+class Corruption(NamedTuple):
+    """What the internet or a camera does to a face, as 03c measures it."""
 
-    name: str  # of the kind and what its strengths mean, as the plot has it
-    label: str  # of one strength
-    strengths: tuple  # from weak to strong
-    damage: Callable | None  # of (uint8 RGB face, strength, random generator); None: of the whole video
+    name: str  # with what its severities mean, as the plot has it
+    label: str  # of one severity
+    severities: tuple  # from weak to strong
+    corrupt: Callable | None  # of (uint8 RGB face, severity, random generator); None: of the whole video
 
 
-KINDS = {
-    "jpeg": Kind(
+CORRUPTIONS = {
+    "jpeg": Corruption(
         "JPEG compression:\nquality, 100 is best",
         "JPEG quality {}",
         (90, 70, 50, 30),
         lambda face, quality, rng: compress_jpeg(face, quality),
     ),
-    "downscale": Kind(
+    "downscale": Corruption(
         "shrunk, enlarged again:\nhow many times",
         "shrunk {} times, enlarged again",
         (2, 4),
         lambda face, factor, rng: shrink(face, 1 / factor),
     ),
-    "blur": Kind(
+    "blur": Corruption(
         "out of focus:\nblur in % of the width",
-        "blurred by {} % of the width",
+        "blurred by {}% of the width",
         (0.5, 1, 2),
         lambda face, percent, rng: defocus(face, percent / 100 * face.shape[1]),
     ),
-    "noise": Kind("noise:\ngrey levels, of 255", "noise of {} of 255 grey levels", (5, 10, 20), add_noise),
-    "dark": Kind(
+    "noise": Corruption("noise:\ngrey levels, of 255", "noise of {} of 255 grey levels", (5, 10, 20), add_noise),
+    "dark": Corruption(
         "darkened, with noise:\nshare of the light left",
         "darkened to {:.0%}",
         (0.5, 0.25, 0.1),
         lambda face, light, rng: darken(face, light, DARK_NOISE_SIGMA, 1, rng),
     ),
-    H264: Kind(
+    H264: Corruption(
         "video compressed again:\nH.264, CRF 51 is worst",
         "video compressed again, H.264 CRF {} of 51",
         (23, 32, 40),
@@ -208,6 +180,6 @@ KINDS = {
 }
 
 
-def label_of(kind, strength):
+def label_of(corruption, severity):
     """Return what was done to a face, in words."""
-    return UNDAMAGED if strength == NONE else re.sub(r"(?<=\d)%", " %", KINDS[kind].label.format(strength))
+    return "undamaged" if severity == NONE else CORRUPTIONS[corruption].label.format(severity).replace("%", " %")

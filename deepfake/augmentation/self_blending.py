@@ -1,13 +1,13 @@
 """Self-blended faces: a real face blended with a slightly changed copy of itself, the traces that face swaps leave.
 
 A network learns them from real faces alone (Shiohara & Yamasaki, "Detecting Deepfakes with Self-Blended Images", CVPR 2022).
-This differs from the paper where MTCNN's five landmarks allow less (ellipses instead of hulls of 81 points), and in its
-ranges: one change of colour, one of sharpness, or both, where the paper always makes several; the target moves by less than a
-pixel, so that it is interpolated like the source; the mask stays where it is when the source moves.
-Pictures are uint8 RGB (size, size, 3); landmarks are MTCNN's five as (x, y) in pixels of the picture, in the order of
-LANDMARK_NAMES; one seed gives one picture.
+Unlike the paper's: ellipses, as MTCNN's five landmarks allow, not hulls of 81 points; one change of colour, one of sharpness, or
+both, not always several; the target moves by less than a pixel, to be interpolated like the source; the mask stays where it is
+when the source moves. Pictures are uint8 RGB (size, size, 3); landmarks (5, 2) are (x, y) in pixels of the picture, in the order
+of LANDMARK_NAMES; one seed gives one picture.
 """
 
+import cv2
 import numpy as np
 
 from deepfake.augmentation import corruptions
@@ -38,8 +38,6 @@ def to_levels(pixels):
 
 def change_colour(face_rgb, rng):
     """Shift red, green and blue; or hue, saturation and value; or brightness and contrast."""
-    import cv2
-
     pixels = face_rgb.astype(np.float32)
     kind = rng.integers(3)
     if kind == 0:
@@ -59,8 +57,6 @@ def change_colour(face_rgb, rng):
 
 def change_sharpness(face_rgb, rng):
     """Sharpen the picture, or shrink it and enlarge it again."""
-    import cv2
-
     if rng.random() < 0.5:
         blurred = corruptions.defocus(face_rgb, rng.uniform(*SHARPENING_SIGMA_PX))
         amount = rng.uniform(*SHARPENING)
@@ -80,8 +76,6 @@ def change_look(face_rgb, rng):
 
 def move(face_rgb, scale, shift_px):
     """Scale the picture around its centre and shift it by (x, y); the border is mirrored."""
-    import cv2
-
     size = face_rgb.shape[0]
     matrix = np.array([[scale, 0, shift_px[0]], [0, scale, shift_px[1]]], np.float32)
     matrix[:, 2] += (1 - scale) * (size - 1) / 2
@@ -90,24 +84,16 @@ def move(face_rgb, scale, shift_px):
 
 def lay_over(face, face_landmarks, landmarks, size_wh):
     """Return another picture `size_wh` of the face, moved by an affine map so that its landmarks come to lie on `landmarks`."""
-    import cv2
-
     fit = np.linalg.lstsq(np.c_[face_landmarks, np.ones(5)], landmarks, rcond=None)[0].T
     return cv2.warpAffine(face, fit, size_wh, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
 
 
 def region_mask(landmarks, size, region):
-    """Return a float32 mask (size, size): 1 in an ellipse over the whole "face", the "inner" face or the "mouth", else 0.
-
-    MTCNN gives five landmarks only, so ellipses stand for outlines: `across` is the distance of the eyes, `along` the distance
-    from the eyes to the mouth.
-    """
-    import cv2
-
+    """Return a float32 mask (size, size): 1 in an ellipse over the whole "face", the "inner" face or the "mouth", else 0."""
     left_eye, right_eye, _, mouth_left, mouth_right = np.asarray(landmarks, np.float64)
     eyes, mouth = (left_eye + right_eye) / 2, (mouth_left + mouth_right) / 2
     down = mouth - eyes
-    along = max(float(np.hypot(*down)), LEAST_ALONG * size)
+    along = max(float(np.hypot(*down)), LEAST_ALONG * size)  # from the eyes to the mouth
     across = max(float(np.hypot(*(right_eye - left_eye))), 0.6 * along)  # in profile the eyes are close together
     centre, axes = {
         "face": (eyes + 0.45 * down, (1.05 * across, 1.45 * along)),
@@ -122,8 +108,6 @@ def region_mask(landmarks, size, region):
 
 def smooth_field(size, nodes, deviation, rng):
     """Return float32 (size, size, 2): where each pixel (x, y) is taken from, moved by a smooth random field."""
-    import cv2
-
     moves = rng.normal(0, deviation * size, (nodes, nodes, 2)).astype(np.float32)
     places = np.stack(np.meshgrid(np.arange(size, dtype=np.float32), np.arange(size, dtype=np.float32)), axis=2)
     return places + cv2.resize(moves, (size, size), interpolation=cv2.INTER_CUBIC)
@@ -131,19 +115,15 @@ def smooth_field(size, nodes, deviation, rng):
 
 def deform(mask, rng):
     """Bend the mask with a smooth random field."""
-    import cv2
-
     return cv2.remap(mask, smooth_field(mask.shape[0], MASK_NODES, MASK_DEFORMATION, rng), None, cv2.INTER_LINEAR)
 
 
 def reshape_face(face_rgb, landmarks, rng):
     """Return (face, landmarks) of somebody who does not exist: bent by a smooth random field.
 
-    A network that sees a few hundred people again and again learns their faces by heart, and then a blend is what differs from
-    memory. Reshaped anew each time, they cannot be learnt.
+    A network learns a few hundred faces by heart, and then a blend is what differs from memory. Reshaped anew each time, they
+    cannot be learnt.
     """
-    import cv2
-
     size = face_rgb.shape[0]
     sources = smooth_field(size, FACE_NODES, FACE_DEFORMATION, rng)
     bent = cv2.remap(face_rgb, sources, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
@@ -156,8 +136,6 @@ def reshape_face(face_rgb, landmarks, rng):
 
 def soften(mask, rng):
     """Shrink the mask a little and blur its edge, sharply or widely; its highest value stays 1."""
-    import cv2
-
     size = mask.shape[0]
     inside = cv2.GaussianBlur(mask, (0, 0), rng.uniform(*FIRST_BLUR) * size) > 0.95
     mask = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), rng.uniform(*SECOND_BLUR) * size)

@@ -81,7 +81,7 @@ def read_dataset(split_dir):
     if not path.exists():
         raise InputError(f"{path} does not exist: it would list the faces. Run 02_prepare_dataset.py first.")
     dataset = files.read_json(split_dir / paths.SPLIT_RECORD)
-    if not isinstance(dataset, dict):
+    if not dataset:
         raise InputError(f"{split_dir / paths.SPLIT_RECORD} is missing or broken; {REDO_DATASET}")
     try:
         return dataset, read_split(split_dir)

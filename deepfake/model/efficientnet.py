@@ -1,4 +1,4 @@
-"""The network, its starting weights, and the two files a trained one lives in: weights (.h5) and record (.json)."""
+"""The network: EfficientNet under two dense layers, built in Keras."""
 
 import importlib
 import logging
@@ -11,14 +11,16 @@ from deepfake.model import fast_layers
 
 BACKBONES = tuple(f"B{number}" for number in range(8))
 DEFAULT_INPUT_SIZE = 224  # px, that of EfficientNetB0 and of the base weights
-PIXEL_PREPARATION = (
-    "RGB, resized to a square, 0 to 255; the network itself divides by 255, takes the ImageNet mean away and divides by its "
-    "standard deviation"
-)
+PIXEL_PREPARATION = "RGB, resized to a square, 0 to 255; the network itself divides by 255, "
+PIXEL_PREPARATION += "takes the ImageNet mean away and divides by its standard deviation"
 DENSE_UNITS = (256, 64)
 DROPOUT = 0.3
 IMAGENET_MEAN_RGB = np.array([0.485, 0.456, 0.406])  # of pixels in 0..1; torchvision and efficientnet agree
 IMAGENET_STD_RGB = np.array([0.229, 0.224, 0.225])
+SCALE, OFFSET = (
+    1 / (255 * IMAGENET_STD_RGB),
+    -IMAGENET_MEAN_RGB / IMAGENET_STD_RGB,
+)  # normalise grey levels: x * SCALE + OFFSET
 NORM_MOMENTUM = 0.9  # Keras's 0.99 makes validation meaningless for the first hundreds of steps
 
 
@@ -41,18 +43,14 @@ def build_model(backbone, input_size, backbone_weights=None, for_training=False)
     Tan & Le, "EfficientNet", ICML 2019.
     """
     keras, _ = load_keras()
-    network = getattr(importlib.import_module("efficientnet.model"), f"EfficientNet{backbone}")(
-        include_top=False,
-        weights=str(backbone_weights) if backbone_weights else None,
-        input_shape=(input_size, input_size, 3),
-        **fast_layers.fast_modules(for_training),
-    )
+    build = getattr(importlib.import_module("efficientnet.model"), f"EfficientNet{backbone}")
+    shape, headless = (input_size, input_size, 3), str(backbone_weights) if backbone_weights else None
+    network = build(include_top=False, weights=headless, input_shape=shape, **fast_layers.fast_modules(for_training))
     for layer in network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = NORM_MOMENTUM
-    inputs = keras.Input((input_size, input_size, 3))
-    scale, offset = 1 / (255 * IMAGENET_STD_RGB), -IMAGENET_MEAN_RGB / IMAGENET_STD_RGB
-    normalised = keras.layers.Rescaling(scale.tolist(), offset.tolist(), dtype="float32", name="normalised")(inputs)
+    inputs = keras.Input(shape)
+    normalised = keras.layers.Rescaling(SCALE.tolist(), OFFSET.tolist(), dtype="float32", name="normalised")(inputs)
     features = keras.layers.GlobalAveragePooling2D()(network(normalised))
     for units in DENSE_UNITS:
         features = keras.layers.Dense(units, activation="relu")(features)

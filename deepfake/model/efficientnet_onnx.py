@@ -2,6 +2,9 @@
 
 Tan & Le, "EfficientNet", ICML 2019; the names of layers and arrays are those of the efficientnet package and of Keras 3. An array
 is read only when it has the shape that the architecture wants, and only out of the file itself.
+
+Keras's own export to ONNX gives the same scores to 4e-6 at the same speed, but until the first score it takes 13 s and 1.9 GB,
+as it imports TensorFlow; this takes 0.7 s and 0.2 GB.
 """
 
 import math
@@ -20,16 +23,8 @@ STAGES = (  # of B0: filters, blocks, stride of the first block, kernel px; tabl
     (192, 4, 2, 5),
     (320, 1, 1, 3),
 )
-WIDTH_AND_DEPTH = {  # factors on filters and blocks
-    "B0": (1.0, 1.0),
-    "B1": (1.0, 1.1),
-    "B2": (1.1, 1.2),
-    "B3": (1.2, 1.4),
-    "B4": (1.4, 1.8),
-    "B5": (1.6, 2.2),
-    "B6": (1.8, 2.6),
-    "B7": (2.0, 3.1),
-}
+WIDTHS = (1.0, 1.0, 1.1, 1.2, 1.4, 1.6, 1.8, 2.0)  # of B0 to B7: factors on the filters
+DEPTHS = (1.0, 1.1, 1.2, 1.4, 1.8, 2.2, 2.6, 3.1)  # of B0 to B7: factors on the blocks
 STEM_FILTERS, TOP_FILTERS, EXPANSION, SQUEEZE = 32, 1280, 6, 0.25
 FILTERS_STEP = 8
 NORM_EPSILON = 1e-3  # Keras's default
@@ -86,9 +81,8 @@ def add_convolution(graph, value, weights, layer, shape, norm=None, stride=1, de
     else:
         kernel = weights.take(layer, "kernel", size, size, before, after).transpose(3, 2, 0, 1)
     if norm:
-        gamma, beta, mean, variance = (
-            weights.take(norm, name, after) for name in ("gamma", "beta", "moving_mean", "moving_variance")
-        )
+        names = ("gamma", "beta", "moving_mean", "moving_variance")
+        gamma, beta, mean, variance = (weights.take(norm, name, after) for name in names)
         scale = gamma / np.sqrt(variance + NORM_EPSILON)
         kernel, bias = kernel * scale[:, None, None, None], beta - mean * scale
     else:
@@ -127,13 +121,9 @@ def network_as_onnx(file, backbone, input_size):
     "logit" of REAL (n, 1). Raises ValueError, KeyError and the like if the arrays are not those of this backbone.
     """
     graph, weights = onnx_graph.OnnxGraph(), Weights(file)
-    width, depth = WIDTH_AND_DEPTH[backbone]
-    scale, offset = (
-        1 / (255 * efficientnet.IMAGENET_STD_RGB),
-        -efficientnet.IMAGENET_MEAN_RGB / efficientnet.IMAGENET_STD_RGB,
-    )
-    value = graph.add("Mul", graph.add_cast("x", np.float32), graph.constant(scale))
-    value = graph.add("Transpose", graph.add("Add", value, graph.constant(offset)), perm=[0, 3, 1, 2])
+    width, depth = (factors[efficientnet.BACKBONES.index(backbone)] for factors in (WIDTHS, DEPTHS))
+    value = graph.add("Mul", graph.add("Cast", "x", to=onnx_graph.FLOAT), graph.constant(efficientnet.SCALE))
+    value = graph.add("Transpose", graph.add("Add", value, graph.constant(efficientnet.OFFSET)), perm=[0, 3, 1, 2])
     before = scaled_filters(STEM_FILTERS, width)
     value = add_swish(graph, add_convolution(graph, value, weights, "stem_conv", (3, 3, before), "stem_bn", 2))
     for stage, (filters, blocks, stride, size) in enumerate(STAGES, start=1):

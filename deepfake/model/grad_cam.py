@@ -1,4 +1,8 @@
-"""Grad-CAM: the network that also gives what 03b draws its maps from."""
+"""Grad-CAM: scores of faces with what 03b draws its maps from."""
+
+from functools import partial
+
+import numpy as np
 
 from deepfake.model import efficientnet, scorer, weights
 
@@ -16,10 +20,31 @@ def layer_for(input_size):
 def find_explainer(weights_path, input_size):
     """Return the explainer of a weights file, as `build_explainer` makes them."""
     if layer_for(input_size) == LAST_LAYER:
-        network, _ = scorer.load_network(weights_path)
-        if isinstance(network, scorer.CpuNetwork):
-            return network.explain
+        face_scorer, _ = scorer.load_scorer(weights_path)
+        if isinstance(face_scorer, scorer.CpuScorer):
+            return partial(explain_on_cpu, face_scorer)
     return build_explainer(weights.load_model(weights_path)[0], layer_for(input_size))
+
+
+def explain_on_cpu(cpu_scorer, faces_rgb):
+    """Return (heat (n, rows, columns), P(real) (n,)) of LAST_LAYER from a CpuScorer, as an explainer of `build_explainer` does.
+
+    Behind that layer are an average and dense layers, whose gradient needs no TensorFlow.
+    """
+    from scipy.special import expit
+
+    activation = cpu_scorer.run("activation", faces_rgb).astype(np.float64)
+    features, passed = activation.mean(axis=(2, 3)), []
+    *hidden, (kernel, bias) = cpu_scorer.head
+    for hidden_kernel, hidden_bias in hidden:
+        features = np.maximum(features @ hidden_kernel + hidden_bias, 0)
+        passed.append(features > 0)
+    logits, gradient = (features @ kernel + bias)[:, 0], kernel.T
+    for (hidden_kernel, _), open_units in zip(hidden[::-1], passed[::-1], strict=True):
+        gradient = (gradient * open_units) @ hidden_kernel.T
+    cells = activation.shape[2] * activation.shape[3]
+    toward_real = np.einsum("nchw,nc->nhw", activation, gradient / cells)
+    return np.maximum(-toward_real, 0), expit(logits)
 
 
 def build_explainer(model, layer_name, average=False):

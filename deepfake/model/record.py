@@ -11,23 +11,10 @@ from common.errors import InputError
 from deepfake.model import efficientnet
 
 SMALLEST_INPUT_PX, LARGEST_INPUT_PX = 32, 2048  # the efficientnet package refuses less; no memory holds more
-MEANING = {
-    "class_names": list(CLASS_NAMES),
-    "pixels": efficientnet.PIXEL_PREPARATION,
-    "margin": MARGIN,
-}  # of a record: as here
+MEANING = {"class_names": list(CLASS_NAMES), "pixels": efficientnet.PIXEL_PREPARATION, "margin": MARGIN}
 MOST_FOLDERS = 12  # of fakes, that a record names
-LIBRARIES = (
-    "tensorflow",
-    "keras",
-    "efficientnet",
-    "mtcnn",
-    "onnxruntime",
-    "numpy",
-    "opencv-python-headless",
-    "av",
-    "scikit-learn",
-)
+LIBRARIES = ("tensorflow", "keras", "efficientnet", "mtcnn", "onnxruntime")
+LIBRARIES += ("numpy", "opencv-python-headless", "av", "scikit-learn")
 
 
 def record_path(weights_path):
@@ -55,31 +42,26 @@ def read_model_record(weights_path):
         raise InputError(f"{weights_path} is not a weights file (HDF5)")
     record = files.read_json(record_path(weights_path))
     if not is_model_record(record):
-        raise InputError(
-            f"{weights_path} has no readable {record_path(weights_path).name} beside it, which says how to use it"
-        )
+        name = record_path(weights_path).name
+        raise InputError(f"{weights_path} has no readable {name} beside it, which says how to use it")
     for name, expected in MEANING.items():
         if record.get(name, expected) != expected:
-            raise InputError(
-                f"{weights_path} was trained with {name} {record[name]!r}, but this project uses {expected!r}: "
-                "its scores would mean something else; use other weights"
-            )
+            found = f"{weights_path} was trained with {name} {record[name]!r}, but this project uses {expected!r}"
+            raise InputError(f"{found}: its scores would mean something else; use other weights")
     if record.get("weights_digest") not in (None, files.digest(weights_path)):
         raise InputError(f"{weights_path} is not the file that {record_path(weights_path).name} describes")
     return record
 
 
 def check_faces(record, face_kind, weights_path):
-    """Raise InputError if the weights were trained on another kind of crops."""
-    if record["faces"] != face_kind:
-        raise InputError(
-            f"{weights_path} was trained on {record['faces']}, but these are {face_kind}; "
-            f"use --faces {record['faces']} (02 and 03a know this option) or other weights"
-        )
+    """Raise InputError if the weights were trained on other crops (marked faces or not)."""
+    if (known := record["faces"]) != face_kind:
+        remedy = f"use --faces {known} (02 and 03a know this option) or other weights"
+        raise InputError(f"{weights_path} was trained on {known}, but these are {face_kind}; {remedy}")
 
 
 def training_videos(rows, self_blend):
-    """Return what a network learns from: the counts of training faces and videos, and the folders that the fakes came from.
+    """Return what a training learns from: the counts of training faces and videos, and the folders that the fakes came from.
 
     `self_blend` is the share of the pairs whose fake is a blend: at 1, no fake video is learnt from. Folders are named down to
     where they part: manipulated_sequences/Deepfakes and manipulated_sequences/FaceSwap.
@@ -89,13 +71,8 @@ def training_videos(rows, self_blend):
     folders = {PurePosixPath(row["filename"]).parent.parts for row in used if row["label"] == FAKE} - {()}
     shared = len(os.path.commonprefix(list(folders)))
     names = sorted({"/".join(parts[: shared + 1]) for parts in folders})
-    return {
-        "real_videos": videos[REAL],
-        "fake_videos": videos[FAKE],
-        "faces": len(used),
-        "fake_folders": names[:MOST_FOLDERS],
-        "self_blend": self_blend,
-    }
+    counts = {"real_videos": videos[REAL], "fake_videos": videos[FAKE], "faces": len(used)}
+    return counts | {"fake_folders": names[:MOST_FOLDERS], "self_blend": self_blend}
 
 
 def describe_model(args, dataset, training, results):
@@ -103,11 +80,9 @@ def describe_model(args, dataset, training, results):
     return {
         "backbone": args.backbone,
         "input_size": args.input_size,
-        "pixels": efficientnet.PIXEL_PREPARATION,
-        "class_names": CLASS_NAMES,
+        **MEANING,
         "score": "P(real): 1 real, 0 fake",
         "threshold": THRESHOLD,
-        "margin": MARGIN,
         "faces": dataset["faces"],
         **training,
         **results,
@@ -123,9 +98,9 @@ def output_digests(output_dir, names):
     return {name: files.digest(path) if path.is_file() else None for name, path in paths.items()}
 
 
-def finished_record(weights_path, asked):
+def finished_record(weights_path, settings):
     """Return the record of a training that is finished with the same data and settings, or None."""
-    record = files.read_json(record_path(weights_path))
-    if not isinstance(record, dict) or record.get("asked") != asked or not weights_path.is_file():
+    record = files.read_object(record_path(weights_path))
+    if record.get("settings", record.get("asked")) != settings or not weights_path.is_file():  # asked: in older records
         return None
     return record if record["weights_digest"] == files.digest(weights_path) else None

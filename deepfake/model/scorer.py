@@ -1,4 +1,4 @@
-"""A trained network that scores faces: on a CPU by ONNX Runtime, on a GPU by Keras, with the same scores.
+"""What scores faces with trained weights: on a CPU by ONNX Runtime, on a GPU by Keras, with the same scores.
 
 On a CPU it goes without TensorFlow, which takes seconds to start, seconds to build a network, and longer for each face: ONNX
 Runtime computes one face after the other on each core, so that the feature maps of a face stay in the core's cache.
@@ -7,6 +7,7 @@ Runtime computes one face after the other on each core, so that the feature maps
 import io
 import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,9 @@ from deepfake.parallel import pool
 
 KERAS_BATCH = 64  # faces that a GPU gets at once
 GPU_DEVICES = ("nvidia[0-9]*", "dxg")  # in /dev: on Linux, and on Linux inside Windows
-loaded = {}  # what `load_network` has loaded last
 
 
-class CpuNetwork:
+class CpuScorer:
     """A network run by ONNX Runtime on this machine's CPUs, from an open whole-model .h5 file."""
 
     def __init__(self, file, backbone, input_size):
@@ -40,28 +40,8 @@ class CpuNetwork:
 
         return expit(self.run("logit", faces_rgb)[:, 0].astype(np.float64))
 
-    def explain(self, faces_rgb):
-        """Return (heat (n, rows, columns), P(real) (n,)): the last layer's HiResCAM of the logit of FAKE, as 03b has it.
 
-        Behind that layer are an average and dense layers, whose gradient needs no TensorFlow.
-        """
-        from scipy.special import expit
-
-        activation = self.run("activation", faces_rgb).astype(np.float64)
-        features, passed = activation.mean(axis=(2, 3)), []
-        for kernel, bias in self.head[:-1]:
-            features = np.maximum(features @ kernel + bias, 0)
-            passed.append(features > 0)
-        kernel, bias = self.head[-1]
-        logits, gradient = (features @ kernel + bias)[:, 0], kernel.T
-        for (kernel, _), open_units in zip(self.head[-2::-1], passed[::-1], strict=True):
-            gradient = (gradient * open_units) @ kernel.T
-        cells = activation.shape[2] * activation.shape[3]
-        toward_real = np.einsum("nchw,nc->nhw", activation, gradient / cells)
-        return np.maximum(-toward_real, 0), expit(logits)
-
-
-class KerasNetwork:
+class KerasScorer:
     """A network run by Keras, for GPUs."""
 
     def __init__(self, model):
@@ -85,29 +65,31 @@ def has_gpu():
     return bool(tf.config.list_physical_devices("GPU"))
 
 
-def open_network(file, backbone, input_size, name):
-    """Return the CpuNetwork of a whole-model .h5 file (a path or an open file). Raises InputError with the file's `name`."""
+def open_on_cpu(file, backbone, input_size, name):
+    """Return the CpuScorer of a whole-model .h5 file (a path or an open file). Raises InputError with the file's `name`."""
     import h5py
 
     with weights.arrays_must_fit(name, backbone), h5py.File(file, "r") as arrays:
-        return CpuNetwork(arrays, backbone, input_size)
+        return CpuScorer(arrays, backbone, input_size)
 
 
-def network_of(model, weights, backbone, input_size):
-    """Return what scores faces with a Keras model; `weights`: the bytes of its whole-model .h5 file."""
-    return KerasNetwork(model) if has_gpu() else open_network(io.BytesIO(weights), backbone, input_size, "the model")
+def scorer_of(model, content, backbone, input_size):
+    """Return what scores faces with a Keras model; `content`: the bytes of its whole-model .h5 file."""
+    return KerasScorer(model) if has_gpu() else open_on_cpu(io.BytesIO(content), backbone, input_size, "the model")
 
 
-def load_network(weights_path):
-    """Return (network, record): what scores faces with these weights. Only arrays are read from the file; the architecture is
+def load_scorer(weights_path):
+    """Return (scorer, record): what scores faces with these weights. Only arrays are read from the file; the architecture is
     this project's. Raises InputError. The last one is kept, for the next script in this process (detect.py).
     """
     if has_gpu():
         model, record = weights.load_model(weights_path)
-        return KerasNetwork(model), record
+        return KerasScorer(model), record
     record = model_record.read_model_record(weights_path)
+    with weights.loading:
+        return _load_on_cpu(*weights.identity_of(weights_path, record)), record
 
-    def load():
-        return open_network(weights_path, record["backbone"], record["input_size"], weights_path)
 
-    return weights.load_once(loaded, weights_path, record, load), record
+@lru_cache(1)
+def _load_on_cpu(path, _digest, backbone, input_size):
+    return open_on_cpu(path, backbone, input_size, path)

@@ -8,18 +8,18 @@ import tempfile
 import threading
 import urllib.request
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 from common import files, paths
 from common.constants import TEMPORARY_PREFIX
-from common.errors import InputError, writing
+from common.errors import InputError, OutputError, writing
 from deepfake.model import efficientnet
 from deepfake.model import record as model_record
 
 BASE_WEIGHTS = paths.REPOSITORY_DIR / "weights" / "base_b0.h5"
 CONNECT_TIMEOUT_S = 5
 DOWNLOADS = ("imagenet", "noisy-student")
-loaded = {}  # what `load_model` has loaded last
 READING_RAISES = ValueError, KeyError, TypeError, AttributeError, OSError, RuntimeError  # h5py, on damage
 loading = threading.Lock()  # detect.py loads a network in a thread, ahead of 03a
 
@@ -29,40 +29,34 @@ def download_weights(kind, backbone):
 
     Addresses and checksums are those of the efficientnet package; the cache is Keras's.
     """
-    published = importlib.import_module("efficientnet.weights")
-    name = f"efficientnet-{backbone.lower()}"
+    published, name = importlib.import_module("efficientnet.weights"), f"efficientnet-{backbone.lower()}"
     if kind == "imagenet":
-        address, hashes = published.IMAGENET_WEIGHTS_PATH, published.IMAGENET_WEIGHTS_HASHES
+        address, (_, expected) = published.IMAGENET_WEIGHTS_PATH, published.IMAGENET_WEIGHTS_HASHES[name]
         file = f"{name}_weights_tf_dim_ordering_tf_kernels_autoaugment_notop.h5"
     else:
-        address, hashes = published.NS_WEIGHTS_PATH, published.NS_WEIGHTS_HASHES
+        address, (_, expected) = published.NS_WEIGHTS_PATH, published.NS_WEIGHTS_HASHES[name]
         file = f"{name}_noisy-student_notop.h5"
-    expected = hashes[name][1]
     path = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models" / file
-    if path.is_file() and _checksum(path, expected) == expected:
+    if path.is_file() and _checksum(path.read_bytes(), expected) == expected:
         return path
-    temporary = files.temporary_name(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            urllib.request.urlopen(address + file, timeout=CONNECT_TIMEOUT_S) as response,
-            open(temporary, "wb") as target,
-        ):
-            while block := response.read(1 << 20):
-                target.write(block)
-        if _checksum(temporary, expected) != expected:
+        with urllib.request.urlopen(address + file, timeout=CONNECT_TIMEOUT_S) as response:
+            content = response.read()
+        if _checksum(content, expected) != expected:
             raise InputError(f"{kind} weights arrived damaged from {address}")
-        os.replace(temporary, path)
-    except (OSError, http.client.HTTPException) as error:
+        files.write_atomic(path, content)
+    except (OSError, http.client.HTTPException, OutputError) as error:
         raise InputError(f"{kind} weights cannot be downloaded ({getattr(error, 'reason', error)})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 
-def _checksum(path, expected):
-    algorithm = "md5" if len(expected) == 32 else "sha256"
-    return hashlib.new(algorithm, path.read_bytes()).hexdigest()
+def _checksum(content, expected):
+    return hashlib.new("md5" if len(expected) == 32 else "sha256", content).hexdigest()
+
+
+def identity_of(weights_path, record):
+    """Return (absolute path, digest, backbone, input size) of weights, by which it is known what is loaded already."""
+    return os.path.abspath(weights_path), files.digest(Path(weights_path)), record["backbone"], record["input_size"]
 
 
 def load_model(weights_path):
@@ -71,14 +65,27 @@ def load_model(weights_path):
     The last model is kept, for the next script in this process (on a GPU, detect.py runs 03a and 03b): nobody may change it.
     """
     record = model_record.read_model_record(weights_path)
+    with loading:
+        return _load_model(*identity_of(weights_path, record)), record
 
-    def load():
-        model = efficientnet.build_model(record["backbone"], record["input_size"])
-        load_arrays(model, weights_path)
-        model.compile(jit_compile=False)  # compiled by XLA it is several times slower on CPUs
-        return model
 
-    return load_once(loaded, weights_path, record, load), record
+@lru_cache(1)
+def _load_model(path, _digest, backbone, input_size):
+    model = efficientnet.build_model(backbone, input_size)
+    load_arrays(model, path)
+    model.compile(jit_compile=False)  # compiled by XLA it is several times slower on CPUs
+    return model
+
+
+def starting_model(kind, path, backbone, input_size, seed):
+    """Return a model for training with the starting weights that `find_starting_weights` has found. Raises InputError."""
+    keras, _ = efficientnet.load_keras()
+    keras.utils.set_random_seed(seed)
+    headless = path if kind in DOWNLOADS else None
+    model = efficientnet.build_model(backbone, input_size, headless, for_training=True)
+    if kind in ("file", "base"):
+        load_arrays(model, path)
+    return model
 
 
 def load_arrays(model, weights_path):
@@ -87,7 +94,7 @@ def load_arrays(model, weights_path):
         model.load_weights(str(weights_path))
 
 
-def as_file(model, folder):
+def as_bytes(model, folder):
     """Return the bytes of a whole-model .h5 file; `folder`, which is made, holds it for a moment. Raises OutputError."""
     with writing():
         folder.mkdir(parents=True, exist_ok=True)
@@ -99,10 +106,15 @@ def as_file(model, folder):
 
 def save_model(model, weights_path, record):
     """Write the weights and their record, each in one step. `record` gets the digest of the weights."""
-    weights_path = Path(weights_path)
-    weights = as_file(model, weights_path.parent)
-    files.write_atomic(weights_path, weights)
-    files.write_json(model_record.record_path(weights_path), {**record, "weights_digest": files.digest(weights)})
+    save_bytes(as_bytes(model, Path(weights_path).parent), Path(weights_path), record)
+
+
+def save_bytes(content, weights_path, record):
+    """Write the bytes of a whole-model .h5 file, or None where it is there already, then the record with its digest."""
+    if content:
+        files.write_atomic(weights_path, content)
+    digest = files.digest(content or weights_path)
+    files.write_json(model_record.record_path(weights_path), {**record, "weights_digest": digest})
 
 
 def find_starting_weights(choice, backbone):
@@ -112,15 +124,12 @@ def find_starting_weights(choice, backbone):
     """
     if choice == "none":
         return "none", None, None
-    if choice not in ("auto", "base", *DOWNLOADS):
-        record = model_record.read_model_record(choice)
-        if record["backbone"] != backbone:
-            raise InputError(f"{choice} holds {record['backbone']} weights; use --backbone {record['backbone']}")
-        return "file", Path(choice), None
-    if choice == "base":
-        if backbone != model_record.read_model_record(BASE_WEIGHTS)["backbone"]:
-            raise InputError("the base weights are for --backbone B0")
-        return "base", BASE_WEIGHTS, None
+    if choice not in ("auto", *DOWNLOADS):
+        kind, path = ("base", BASE_WEIGHTS) if choice == "base" else ("file", Path(choice))
+        held = model_record.read_model_record(path)["backbone"]
+        if held != backbone:
+            raise InputError(f"{path} holds {held} weights; use --backbone {held}")
+        return kind, path, None
     kind = "imagenet" if choice == "auto" else choice
     try:
         return kind, download_weights(kind, backbone), None
@@ -139,15 +148,5 @@ def arrays_must_fit(name, backbone):
     try:
         yield
     except READING_RAISES as error:
-        raise InputError(
-            f"{name} does not fit a {backbone} network: it belongs to another backbone or program"
-        ) from error
-
-
-def load_once(cache, weights_path, record, load):
-    """Return what `load` gives, or gave the last time if these weights were asked for then; `cache`: a dict of its own."""
-    key = os.path.abspath(weights_path), files.digest(Path(weights_path)), record["backbone"], record["input_size"]
-    with loading:
-        if cache.get("key") != key:
-            cache.update(key=key, network=load())
-        return cache["network"]
+        reason = f"{name} does not fit a {backbone} network: it belongs to another backbone or program"
+        raise InputError(reason) from error

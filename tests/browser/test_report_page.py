@@ -55,7 +55,7 @@ def report_path(tmp_path_factory):
         path = data_dir / "train_sample_videos" / name
         path.touch()
         note_failure(data_dir, "00", path, reason)
-    columns = ("kind", "strength", "faces", "videos", "roc_auc", "roc_auc_low", "roc_auc_high", "log_loss")
+    columns = ("corruption", "severity", "faces", "videos", "roc_auc", "roc_auc_low", "roc_auc_high", "log_loss")
     row = dict(zip(columns, ("downscale", 4, 1200, 120, 0.71, 0.61, 0.81, 0.6), strict=True))
     write_csv(data_dir / "robustness.csv", columns, [row] * 3)
     made_from = {"made_from": {"weights_digest": record["weights_digest"]}}

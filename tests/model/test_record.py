@@ -1,11 +1,12 @@
-"""What a record says of a training; the rest of deepfake/model/record.py is tested with the weights, in test_model.py."""
+"""What a record says of a training; the rest of deepfake/model/record.py is tested with the weights, in test_weights.py."""
 
 from argparse import Namespace
 
 import pytest
 
 from common.constants import FAKE, REAL
-from deepfake.model.record import describe_model, training_videos
+from common.files import digest, write_json
+from deepfake.model.record import describe_model, finished_record, record_path, training_videos
 
 
 def rows_of(label, *filenames):
@@ -48,3 +49,15 @@ def test_where_every_fake_is_a_blend_no_fake_video_is_learnt_from():
 def test_a_record_says_whether_a_program_drew_the_clips(known, drawn):
     args, dataset = Namespace(backbone="B0", input_size=224), {"faces": "faces", "digest": "0", **known}
     assert describe_model(args, dataset, {"history": []}, {"metrics": {}})["drawn"] is drawn
+
+
+@pytest.mark.parametrize("name", ["settings", "asked"])
+def test_a_training_is_finished_with_the_same_settings_also_by_an_older_record(tmp_path, name):
+    weights_path = tmp_path / "best_model.h5"
+    weights_path.write_bytes(b"weights")
+    record = {name: {"epochs": 3}, "weights_digest": digest(weights_path)}
+    write_json(record_path(weights_path), record)
+    assert finished_record(weights_path, {"epochs": 3}) == record
+    assert finished_record(weights_path, {"epochs": 4}) is None
+    weights_path.write_bytes(b"others")
+    assert finished_record(weights_path, {"epochs": 3}) is None

@@ -11,6 +11,7 @@ import sys
 import numpy as np
 import pytest
 
+from common.errors import InputError
 from common.files import read_json
 from common.paths import REPOSITORY_DIR
 from deepfake.model import training
@@ -22,10 +23,10 @@ train_cnn = importlib.import_module("03_train_cnn")
 TWO_CPUS = """
 import importlib, math, sys
 import tensorflow as tf
-from common import devices, model, network, training
+from deepfake.model import batches, efficientnet, scorer, training
 
 def small_network(backbone, input_size, weights=None, for_training=False):
-    keras, _ = model.load_keras()
+    keras, _ = efficientnet.load_keras()
     inner = [keras.layers.Conv2D(8, 3, strides=2), keras.layers.BatchNormalization(momentum=0.5), keras.layers.ReLU()]
     inputs = keras.Input((input_size, input_size, 3))
     normalised = keras.layers.Rescaling(1 / 64, -2)(inputs)
@@ -33,15 +34,17 @@ def small_network(backbone, input_size, weights=None, for_training=False):
     return keras.Model(inputs, keras.layers.Dense(1, activation="sigmoid", dtype="float32")(features))
 
 data_dir, replicas, *options = sys.argv[1:]
-model.build_model = efficientnet.build_model = small_network
-network.has_gpu = lambda: True  # Keras scores what it has built
+efficientnet.build_model = small_network
+scorer.has_gpu = lambda: True  # Keras scores what it has built
 train_cnn = importlib.import_module("03_train_cnn")
 training.phases_of = lambda epochs, kind: ["head", "everything"]
 cpus = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2)
 if replicas == "2":
+    use_devices = training.use_devices
+
     def use_two(*arguments):
-        training.use_devices(*arguments)
+        use_devices(*arguments)
         return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
     training.use_devices = use_two
@@ -49,9 +52,9 @@ else:
     training.HEAD_LEARNING_RATE *= math.sqrt(2)
 augmented_batches = batches.augmented_batches
 
-def noted(*arguments):
-    print("alternate:", arguments[-1], file=sys.stderr)
-    return augmented_batches(*arguments)
+def noted(*arguments, alternate, **options):
+    print("alternate:", alternate, file=sys.stderr)
+    return augmented_batches(*arguments, alternate=alternate, **options)
 
 batches.augmented_batches = noted
 sys.exit(train_cnn.main(["--data-dir", data_dir, "--input-size", "32", "--weights", "none", *options]))
@@ -111,11 +114,8 @@ def test_two_devices_train_as_one_does(tmp_path):
 
 
 def test_scaling_for_several_devices():
-    record = {"learning_rate": 3e-4}
-    training.for_replicas(record, 32, 1)
-    assert record == {"learning_rate": 3e-4, "replicas": 1, "global_batch": 32}
-    training.for_replicas(record, 32, 4)
-    assert record == {"learning_rate": 6e-4, "replicas": 4, "global_batch": 128}
+    assert training.scaled(3e-4, 32, 1) == {"learning_rate": 3e-4, "replicas": 1, "global_batch": 32}
+    assert training.scaled(3e-4, 32, 4) == {"learning_rate": 6e-4, "replicas": 4, "global_batch": 128}
 
 
 @pytest.mark.parametrize(
@@ -146,10 +146,10 @@ def test_which_gpus_and_which_precision(monkeypatch, capabilities, limit, precis
         assert keras.mixed_precision.dtype_policy().name == policy
     finally:
         keras.mixed_precision.set_dtype_policy("float32")
-    assert visible == gpus[:used] and strategy == ("all that are visible" if used > 1 else None)
+    assert visible == gpus[:used]
+    assert strategy == ("all that are visible" if used > 1 else tf.distribute.get_strategy())
 
 
-def test_more_gpus_than_there_are(capsys):
-    with pytest.raises(SystemExit) as caught:
+def test_more_gpus_than_there_are():
+    with pytest.raises(InputError, match="^--gpus 99: TensorFlow sees "):
         training.use_devices(99, "auto", "03")
-    assert caught.value.code == 2 and "--gpus 99: TensorFlow sees " in capsys.readouterr().err

@@ -14,13 +14,12 @@ import pytest
 from common.errors import InputError
 from common.files import digest
 from common.paths import REPOSITORY_DIR
-from deepfake.model import efficientnet, grad_cam
-from deepfake.model import scorer as networks
+from deepfake.model import efficientnet, grad_cam, scorer
 from deepfake.model import weights as weights_module
 from deepfake.model.efficientnet import BACKBONES, build_model, load_keras
-from deepfake.model.efficientnet_onnx import STAGES, WIDTH_AND_DEPTH, Weights
+from deepfake.model.efficientnet_onnx import DEPTHS, STAGES, WIDTHS, Weights
 from deepfake.model.record import record_path
-from deepfake.model.scorer import CpuNetwork, KerasNetwork, load_network, network_of
+from deepfake.model.scorer import CpuScorer, KerasScorer, load_scorer, scorer_of
 from deepfake.model.weights import BASE_WEIGHTS, load_model, save_model
 from deepfake.preprocessing.crops import to_square
 from tests.datasets import face_bgr, lively_network
@@ -49,16 +48,16 @@ def copied(saved, tmp_path):
 
 
 def test_scores_are_those_of_keras(saved, without_gpu):
-    network, record = load_network(saved)
-    assert isinstance(network, CpuNetwork) and record["input_size"] == SIZE
+    face_scorer, record = load_scorer(saved)
+    assert isinstance(face_scorer, CpuScorer) and record["input_size"] == SIZE
     faces_rgb = faces_of(SIZE)
     expected = lively_network()(faces_rgb, training=False).numpy()[:, 0]
     assert np.ptp(expected) > 1e-3
-    found = network.score(faces_rgb)
+    found = face_scorer.score(faces_rgb)
     assert found.dtype == np.float64 and found.shape == (6,)
     np.testing.assert_allclose(found, expected, atol=1e-5)
-    np.testing.assert_allclose(KerasNetwork(lively_network()).score(faces_rgb), expected, atol=1e-5)
-    assert np.array_equal(network.score(faces_rgb[::-1]), found[::-1]), "what else is scored changes nothing"
+    np.testing.assert_allclose(KerasScorer(lively_network()).score(faces_rgb), expected, atol=1e-5)
+    assert np.array_equal(face_scorer.score(faces_rgb[::-1]), found[::-1]), "what else is scored changes nothing"
 
 
 @pytest.mark.slow
@@ -78,37 +77,38 @@ def test_other_backbones_and_odd_sizes_compute_what_keras_does(tmp_path, without
     save_model(model, tmp_path / "model.h5", RECORD | {"backbone": backbone, "input_size": size})
     faces_rgb = faces_of(size, 3)
     expected = keras.ops.convert_to_numpy(inner(normalise(faces_rgb), training=False)).transpose(0, 3, 1, 2)
-    found = load_network(tmp_path / "model.h5")[0].run("activation", faces_rgb)
+    found = load_scorer(tmp_path / "model.h5")[0].run("activation", faces_rgb)
     assert expected.std() > 0.05
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_maps_are_those_of_the_gradient_that_tensorflow_takes(without_gpu):
-    network, record = load_network(BASE_WEIGHTS)
+    face_scorer, record = load_scorer(BASE_WEIGHTS)
     faces_rgb = faces_of(record["input_size"], 4)
-    heat, scores = network.explain(faces_rgb)
+    heat, scores = grad_cam.explain_on_cpu(face_scorer, faces_rgb)
     model, _ = load_model(BASE_WEIGHTS)
     expected, expected_scores = grad_cam.build_explainer(model, grad_cam.LAST_LAYER)(faces_rgb)
     assert expected.shape == heat.shape == (4, 7, 7) and expected.max() > 0.01
     np.testing.assert_allclose(heat, expected, atol=1e-4 * expected.max())
     np.testing.assert_allclose(scores, expected_scores, atol=1e-5)
-    np.testing.assert_allclose(scores, network.score(faces_rgb), atol=1e-6)
+    np.testing.assert_allclose(scores, face_scorer.score(faces_rgb), atol=1e-6)
 
 
 def test_03b_takes_tensorflow_only_where_a_gradient_goes_through_convolutions(saved, without_gpu, monkeypatch):
     record = json.loads(record_path(BASE_WEIGHTS).read_text())
-    assert grad_cam.find_explainer(BASE_WEIGHTS, record["input_size"]) == load_network(BASE_WEIGHTS)[0].explain
+    explainer = grad_cam.find_explainer(BASE_WEIGHTS, record["input_size"])
+    assert explainer.func is grad_cam.explain_on_cpu and explainer.args == (load_scorer(BASE_WEIGHTS)[0],)
     monkeypatch.setattr(weights_module, "load_model", lambda path: (path, None))
     monkeypatch.setattr(grad_cam, "build_explainer", lambda model, layer: (model, layer))
     assert grad_cam.find_explainer(saved, SIZE) == (saved, grad_cam.FINER_LAYER)
-    monkeypatch.setattr(networks, "load_network", lambda path: (KerasNetwork(None), None))
+    monkeypatch.setattr(scorer, "load_scorer", lambda path: (KerasScorer(None), None))
     assert grad_cam.find_explainer(BASE_WEIGHTS, 224) == (BASE_WEIGHTS, grad_cam.LAST_LAYER)
 
 
 def test_tensorflow_is_not_even_imported(saved):
     code = (
-        "import sys, numpy as np; from deepfake.model.scorer import load_network; network, _ = load_network(sys.argv[1]); "
-        "network.score(np.zeros((2, 32, 32, 3), np.uint8)); print('tensorflow' in sys.modules, 'keras' in sys.modules)"
+        "import sys, numpy as np; from deepfake.model.scorer import load_scorer; face_scorer, _ = load_scorer(sys.argv[1]); "
+        "face_scorer.score(np.zeros((2, 32, 32, 3), np.uint8)); print('tensorflow' in sys.modules, 'keras' in sys.modules)"
     )
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
     done = subprocess.run(
@@ -122,31 +122,31 @@ def test_where_there_is_no_device_nothing_is_started_to_look_for_one(monkeypatch
         raise AssertionError
 
     monkeypatch.setattr(efficientnet, "load_keras", started)
-    monkeypatch.setattr(networks, "GPU_DEVICES", ("no such device", "nor this"))
+    monkeypatch.setattr(scorer, "GPU_DEVICES", ("no such device", "nor this"))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert not networks.has_gpu()
-    monkeypatch.setattr(networks, "GPU_DEVICES", ("no such device", "nul[l]"))  # there is one
+    assert not scorer.has_gpu()
+    monkeypatch.setattr(scorer, "GPU_DEVICES", ("no such device", "nul[l]"))  # there is one
     for hidden in ("", "-1"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
-        assert not networks.has_gpu()
+        assert not scorer.has_gpu()
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     with pytest.raises(AssertionError):
-        networks.has_gpu()
+        scorer.has_gpu()
 
 
 def test_on_a_gpu_keras_scores(saved, monkeypatch):
-    monkeypatch.setattr(networks, "has_gpu", lambda: True)
-    monkeypatch.setattr(networks, "KERAS_BATCH", 4)
-    network, record = load_network(saved)
-    assert isinstance(network, KerasNetwork) and record["backbone"] == "B0"
+    monkeypatch.setattr(scorer, "has_gpu", lambda: True)
+    monkeypatch.setattr(scorer, "KERAS_BATCH", 4)
+    face_scorer, record = load_scorer(saved)
+    assert isinstance(face_scorer, KerasScorer) and record["backbone"] == "B0"
     expected = lively_network()(faces_of(SIZE), training=False).numpy()[:, 0]
-    np.testing.assert_allclose(network.score(faces_of(SIZE)), expected, atol=1e-5)
-    assert network_of(network.model, b"not looked at", "B0", SIZE).model is network.model
+    np.testing.assert_allclose(face_scorer.score(faces_of(SIZE)), expected, atol=1e-5)
+    assert scorer_of(face_scorer.model, b"not looked at", "B0", SIZE).model is face_scorer.model
 
 
 def test_a_model_that_was_just_trained_scores_as_its_file_does(saved, without_gpu):
-    network = network_of(None, saved.read_bytes(), "B0", SIZE)
-    assert np.array_equal(network.score(faces_of(SIZE)), load_network(saved)[0].score(faces_of(SIZE)))
+    face_scorer = scorer_of(None, saved.read_bytes(), "B0", SIZE)
+    assert np.array_equal(face_scorer.score(faces_of(SIZE)), load_scorer(saved)[0].score(faces_of(SIZE)))
 
 
 def change(path, edit):
@@ -216,7 +216,7 @@ EDITS = {
 def test_arrays_of_something_else_are_refused_in_words(copied, without_gpu, edit):
     change(copied, edit)
     with pytest.raises(InputError, match=r"best_model.h5 does not fit a B0 network: it belongs to another backbone"):
-        load_network(copied)
+        load_scorer(copied)
 
 
 def test_the_architecture_is_that_of_the_efficientnet_package(monkeypatch):
@@ -228,22 +228,22 @@ def test_the_architecture_is_that_of_the_efficientnet_package(monkeypatch):
     ]
     assert found == list(STAGES)
     monkeypatch.setattr(package, "EfficientNet", lambda width, depth, *others, **options: (width, depth))
-    assert {name: getattr(package, f"EfficientNet{name}")() for name in BACKBONES} == WIDTH_AND_DEPTH
+    assert [getattr(package, f"EfficientNet{name}")() for name in BACKBONES] == list(zip(WIDTHS, DEPTHS, strict=True))
 
 
 @pytest.mark.parametrize("backbone", [name for name in BACKBONES if name != "B0"])
 def test_another_backbone_than_the_record_says_is_refused(copied, without_gpu, backbone):
     record_path(copied).write_text(json.dumps(RECORD | {"backbone": backbone}))
     with pytest.raises(InputError, match=f"does not fit a {backbone} network"):
-        load_network(copied)
+        load_scorer(copied)
 
 
 def test_the_same_weights_are_loaded_once_and_others_anew(saved, copied, without_gpu):
-    network, _ = load_network(saved)
-    assert load_network(saved)[0] is network
+    face_scorer, _ = load_scorer(saved)
+    assert load_scorer(saved)[0] is face_scorer
     change(copied, lambda weights: weights["score/score/bias"].__setitem__(0, 3.0))
-    other, _ = load_network(copied)
-    assert other is not network and (other.score(faces_of(SIZE)) > network.score(faces_of(SIZE))).all()
+    other, _ = load_scorer(copied)
+    assert other is not face_scorer and (other.score(faces_of(SIZE)) > face_scorer.score(faces_of(SIZE))).all()
 
 
 def test_every_array_is_found_in_the_order_of_the_layers(saved):

@@ -22,8 +22,8 @@ from deepfake.evaluation.predictions import FIELDS
 from deepfake.model import batches, scorer, training
 from deepfake.model import weights as weights_module
 from deepfake.model.efficientnet import build_model, load_keras
-from deepfake.model.scorer import KerasNetwork
-from deepfake.model.training import best_of, is_better, kept_of, load_state, phases_of
+from deepfake.model.scorer import KerasScorer
+from deepfake.model.training import best_of, kept_of, load_state, phases_of
 from deepfake.model.weights import load_model, save_model
 from deepfake.preprocessing.crops import read_image
 from deepfake.preprocessing.quality import TOO_DARK
@@ -64,7 +64,7 @@ def test_the_best_epoch_has_the_highest_validation_accuracy_ties_the_lowest_loss
     assert best_of([epoch(1, 0.5), epoch(2, 0.9, 3.0), epoch(3, 0.8, 0.1)])["epoch"] == 2
     assert best_of([epoch(1, 0.9, 0.5), epoch(2, 0.9, 0.3), epoch(3, 0.9, 0.4)])["epoch"] == 2
     assert best_of([epoch(1, 0.9, 0.5), epoch(2, 0.9, 0.5)])["epoch"] == 1  # no better, so the earlier stays
-    assert is_better(epoch(1, 0.0), None)
+    assert best_of([epoch(1, 0.0)]) == epoch(1, 0.0)
     history = [epoch(1, 0.5), epoch(2, 0.9, 3.0), epoch(3, 0.8, 0.1)]
     assert (kept_of(history, "best")["epoch"], kept_of(history, "last")["epoch"]) == (2, 3)
     assert kept_of([], "last") is None
@@ -298,7 +298,7 @@ def test_train_frames_thins_out_the_training_set_alone(data_dir, capsys):
     assert run(data_dir, "--train-frames", 1) == 0
     assert "03: 8 training and 8 validation faces" in capsys.readouterr().err  # 8 videos of two frames each
     record = read_json(data_dir / "tmp_checkpoint" / "best_model.json")
-    assert record["asked"]["train_frames"] == 1 and record["trained_on"]["faces"] == 8
+    assert record["settings"]["train_frames"] == 1 and record["trained_on"]["faces"] == 8
 
 
 def test_limit_trains_on_the_first_videos_of_each_class(data_dir):
@@ -451,12 +451,12 @@ def test_a_state_never_brings_code(tmp_path):
 
 def test_early_stopping_also_after_a_restart(data_dir, capsys, monkeypatch):
     """The validation gets worse from epoch 2 on: with a patience of 2 the training ends after epoch 3."""
-    real_epoch = training.run_epoch
+    real_epoch = training.fit_epoch
 
     def worsening(model, number, *others):
         return real_epoch(model, number, *others) | {"val_accuracy": 1 - number / 10, "val_loss": float(number)}
 
-    monkeypatch.setattr(training, "run_epoch", worsening)
+    monkeypatch.setattr(training, "fit_epoch", worsening)
     assert run(data_dir, "--epochs", 6, "--patience", 2) == 0
     printed = capsys.readouterr().err
     assert "stopped early" in printed and [row["epoch"] for row in history_of(data_dir)] == ["1", "2", "3"]
@@ -476,14 +476,14 @@ def test_the_kept_weights_are_those_of_the_best_epoch_or_the_last(data_dir, monk
     """Also when that is the head's epoch, whose frozen weights are listed in another order by some versions of Keras."""
     start = data_dir / "start.h5"
     save_model(build_model("B0", SIZE), start, {"backbone": "B0", "input_size": SIZE, "faces": "faces"})
-    kept, real_epoch = [], training.run_epoch
+    kept, real_epoch = [], training.fit_epoch
 
     def noting(model, number, *others):
         line = real_epoch(model, number, *others)
         kept.append([np.array(variable) for variable in model.weights])
         return line | {"val_accuracy": 1 / number, "val_loss": 1.0}
 
-    monkeypatch.setattr(training, "run_epoch", noting)
+    monkeypatch.setattr(training, "fit_epoch", noting)
     patience = 1 if keep == "last" else 5  # the last is the last, however long validation has not become better
     assert run(data_dir, "--weights", start, "--epochs", 3, "--keep", keep, "--patience", patience) == 0
     model, record = load_model(data_dir / "tmp_checkpoint" / "best_model.h5")
@@ -591,7 +591,7 @@ def test_the_record_holds_what_is_needed_to_use_the_weights(trained):
     assert {"faces", "videos", "fitted_on", "holds_for", "measured_on"} <= record["calibration"].keys()
     assert record["versions"].keys() >= {"tensorflow", "keras", "efficientnet"}
     assert record["kept_epoch"] == best_of(record["history"]) and len(record["history"]) == 3
-    assert record["asked"]["epochs"] == 3 and record["asked"]["seed"] == 2020
+    assert record["settings"]["epochs"] == 3 and record["settings"]["seed"] == 2020
     for split in ("val_faces", "test_faces"):
         assert record["metrics"][split].keys() == METRICS.keys()
     assert record["trained_on"] == {
@@ -713,7 +713,7 @@ def test_real_faces_alone_are_trained_and_judged_on_their_blends(real_only_dir, 
         assert [line["file"] for line in fakes] == [line["file"] for line in reals]
         assert not {line["video_id"] for line in fakes} & {line["video_id"] for line in reals}  # never one verdict
     record = read_json(real_only_dir / "tmp_checkpoint" / "best_model.json")
-    assert record["fakes"] == "self-blended faces" and record["asked"]["self_blend"] == 1
+    assert record["fakes"] == "self-blended faces" and record["settings"]["self_blend"] == 1
     assert (record["trained_on"]["real_videos"], record["trained_on"]["fake_videos"]) == (4, 0)
 
 
@@ -795,7 +795,7 @@ def test_scores_are_calibrated_in_03_and_03a_alike(data_dir, monkeypatch):
     written = {line["file"]: line["score"] for line in lines_of(data_dir / "cnn_preds_values.json")}
     model, record = load_model(weights)
     rows = train_cnn.dataset_to_train_on(data_dir / "split_dataset", None, 0)[1]["test"]
-    raw = scoring.score_faces(KerasNetwork(model), [row["path"] for row in rows], SIZE, "03")
+    raw = scoring.score_faces(KerasScorer(model), [row["path"] for row in rows], SIZE, "03")
     faces = record["calibration"]["faces"]
     expected = 1 / (1 + np.exp(-(faces["a"] * np.log(np.array(raw) / (1 - np.array(raw))) + faces["b"])))
     assert (faces["a"], faces["b"]) != (1, 0)

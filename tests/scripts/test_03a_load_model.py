@@ -260,8 +260,8 @@ def test_marked_faces_and_faces_are_not_mixed(tmp_path, weights_path, videos_dir
 
 @pytest.fixture
 def trained_on_marks(weights_path, monkeypatch):
-    network, record = scorer.load_network(weights_path)
-    monkeypatch.setattr(scorer, "load_network", lambda path: (network, {**record, "faces": "marked_faces"}))
+    network, record = scorer.load_scorer(weights_path)
+    monkeypatch.setattr(scorer, "load_scorer", lambda path: (network, {**record, "faces": "marked_faces"}))
 
 
 def test_marked_faces_are_read_from_their_folder(tmp_path, weights_path, trained_on_marks, capsys):

@@ -21,7 +21,7 @@ from deepfake.model import weights as weights_module
 from deepfake.model.batches import load_part
 from deepfake.model.efficientnet import backbone_of, load_keras
 from deepfake.model.record import read_model_record
-from deepfake.model.scorer import KerasNetwork
+from deepfake.model.scorer import KerasScorer
 from deepfake.model.weights import BASE_WEIGHTS, load_model, save_model
 from deepfake.preprocessing.crops import read_image, to_square
 from tests.datasets import face_bgr, lively_network, write_picture, write_video_folder
@@ -62,7 +62,7 @@ def data_dir(tmp_path, loaded):
         folder = write_video_folder(tmp_path / "train_sample_videos", video_id, label, faces=4)
         paths = sorted((folder / "faces").glob("*.png"))
         for frame, (path, score) in enumerate(
-            zip(paths, score_faces(KerasNetwork(loaded[0]), paths, 32, "test"), strict=True)
+            zip(paths, score_faces(KerasScorer(loaded[0]), paths, 32, "test"), strict=True)
         ):
             face = {
                 "video_id": video_id,

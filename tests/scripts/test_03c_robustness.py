@@ -1,4 +1,4 @@
-"""03c_robustness.py: the test faces again after damage."""
+"""03c_robustness.py: the test faces again after corruptions."""
 
 import csv
 import importlib
@@ -20,7 +20,7 @@ from deepfake.dataset.table import read_dataset
 from deepfake.evaluation import scoring
 from deepfake.evaluation.scoring import score_faces
 from deepfake.model import scorer
-from deepfake.model.scorer import load_network
+from deepfake.model.scorer import load_scorer
 from deepfake.model.weights import save_model
 from deepfake.preprocessing.crops import read_image, to_square
 from deepfake.preprocessing.decoding import shown_frames
@@ -31,7 +31,7 @@ from tests.videos import number_of, numbered_picture, read_png, record_of, set_m
 robust = importlib.import_module("03c_robustness")
 frames_step = importlib.import_module("00_convert_video_to_image")
 SCRIPT = REPOSITORY_DIR / "03c_robustness.py"
-NAMES = {kind: found.name for kind, found in corruptions.KINDS.items()}
+NAMES = {name: found.name for name, found in corruptions.CORRUPTIONS.items()}
 BOX = [20, 8, 96, 72]  # of the crops cut out of numbered pictures, xywh in px
 FILES = ["x-000-00.png", "x-001-00.png", "x-002-00.png"]
 
@@ -46,7 +46,7 @@ def weights_path(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def loaded(weights_path):
-    return load_network(weights_path)
+    return load_scorer(weights_path)
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +70,7 @@ def stopped(capsys, *arguments):
 
 def table_of(data_dir):
     with open(data_dir / "robustness.csv", encoding="utf-8", newline="") as file:
-        return {(row["kind"], row["strength"]): row for row in csv.DictReader(file)}
+        return {(row["corruption"], row["severity"]): row for row in csv.DictReader(file)}
 
 
 def cut_faces(folder, files, box=BOX):
@@ -118,7 +118,7 @@ def test_stronger_compression_leaves_less_of_the_faces(tmp_path):
     folder = frames_of(path)
     crops = cut_faces(folder, FILES)
     off = []
-    for crf in corruptions.KINDS["h264"].strengths:
+    for crf in corruptions.CORRUPTIONS["h264"].severities:
         found = robust.crops_after(robust.Recompression(path, folder, frozenset(crops), crf, 64))
         off.append(np.mean([np.abs(found[f] - to_square(crops[f], 64)[..., ::-1].astype(int)).mean() for f in FILES]))
     assert off[0] < off[1] < off[2]
@@ -170,35 +170,35 @@ def test_a_video_that_changed_is_refused_in_words(tmp_path):
         robust.crops_after(job)
 
 
-def test_damage_is_repeatable_and_grows(tmp_path):
+def test_corruption_is_repeatable_and_grows(tmp_path):
     rng = np.random.default_rng(0)
     face = cv2.GaussianBlur(rng.integers(0, 256, (90, 70, 3), np.uint8), (0, 0), 1)
     for name in ("a.png", "b.png"):
         write_picture(tmp_path / name, face)
-    for kind, (_, _, strengths, step) in corruptions.KINDS.items():
+    for corruption, (_, _, severities, step) in corruptions.CORRUPTIONS.items():
         if step is None:
             continue
         off = []
-        for strength in strengths:
-            read = robust.damaged_reader(step, strength, 5)
+        for severity in severities:
+            read = robust.corrupting_reader(step, severity, 5)
             one = read(tmp_path / "a.png")
             assert one.shape == face.shape and one.dtype == np.uint8 and (one == read(tmp_path / "a.png")).all()
             off.append(np.abs(one.astype(int) - face).mean())
-        assert off == sorted(off) and off[0] > 0.1, kind
-    noisy = robust.damaged_reader(corruptions.add_noise, 10, 5)
+        assert off == sorted(off) and off[0] > 0.1, corruption
+    noisy = robust.corrupting_reader(corruptions.add_noise, 10, 5)
     assert (noisy(tmp_path / "a.png") != noisy(tmp_path / "b.png")).any()  # not the same noise on every face
-    assert robust.damaged_reader(corruptions.add_noise, 10, 5)(tmp_path / "none.png") is None
+    assert robust.corrupting_reader(corruptions.add_noise, 10, 5)(tmp_path / "none.png") is None
 
 
-def test_damage_keeps_the_colour_order(tmp_path):
+def test_corruption_keeps_the_colour_order(tmp_path):
     write_picture(tmp_path / "a.png", np.full((40, 40, 3), (200, 100, 50), np.uint8))
     seen = []
 
-    def step(face_rgb, strength, rng):
+    def step(face_rgb, severity, rng):
         seen.append(face_rgb[0, 0].tolist())
         return face_rgb
 
-    read = robust.damaged_reader(step, 1, 0)
+    read = robust.corrupting_reader(step, 1, 0)
     assert read(tmp_path / "a.png")[0, 0].tolist() == [200, 100, 50] and seen == [[50, 100, 200]]
 
 
@@ -226,19 +226,19 @@ def test_measures_are_those_of_scikit_learn_per_face_and_per_video():
     assert robust.measure(rows, {}, 1) == {"faces": 0, "videos": 0, "groups": 0}
 
 
-def test_faces_are_scored_after_each_damage(tmp_path, weights_path, loaded, capsys):
+def test_faces_are_scored_after_each_corruption(tmp_path, weights_path, loaded, capsys):
     rows = [row for row in write_split_dataset(tmp_path) if row["split"] == "test"]
-    assert run(tmp_path, weights_path, "--kinds", "jpeg", "noise") == 0
+    assert run(tmp_path, weights_path, "--corruptions", "jpeg", "noise") == 0
     table = table_of(tmp_path)
     assert list(table) == [("jpeg", x) for x in ("none", "90", "70", "50", "30")] + [
         ("noise", x) for x in ("none", "5", "10", "20")
     ]
     paths, labels = [tmp_path / "split_dataset" / row["file"] for row in rows], [row["label"] for row in rows]
-    jpeg = robust.damaged_reader(corruptions.KINDS["jpeg"].damage, 30, 2020)
-    for strength, read in (("none", read_image), ("30", jpeg)):
+    jpeg = robust.corrupting_reader(corruptions.CORRUPTIONS["jpeg"].corrupt, 30, 2020)
+    for severity, read in (("none", read_image), ("30", jpeg)):
         scores = score_faces(loaded[0], paths, 32, "test", read=read)
-        assert float(table["jpeg", strength]["roc_auc"]) == pytest.approx(roc_auc_score(labels, scores))
-        assert float(table["jpeg", strength]["log_loss"]) == pytest.approx(log_loss(labels, scores), rel=1e-4)
+        assert float(table["jpeg", severity]["roc_auc"]) == pytest.approx(roc_auc_score(labels, scores))
+        assert float(table["jpeg", severity]["log_loss"]) == pytest.approx(log_loss(labels, scores), rel=1e-4)
     assert table["jpeg", "30"]["label"] == "JPEG quality 30" and table["noise", "none"]["label"] == "undamaged"
     assert table["jpeg", "30"]["faces"] == "8" and table["jpeg", "30"]["roc_auc_low"] == ""
     assert {row["log_loss"] for row in table.values()} != {table["jpeg", "none"]["log_loss"]}
@@ -246,13 +246,13 @@ def test_faces_are_scored_after_each_damage(tmp_path, weights_path, loaded, caps
     assert "03c: 8 test faces of 4 videos, 9 rows" in capsys.readouterr().err
 
 
-def test_rows_of_a_kind_are_of_the_faces_that_every_strength_has():
-    """A face that one strength has lost would else be in the others' figures, and in those of the undamaged faces."""
+def test_rows_of_a_corruption_are_of_the_faces_that_every_severity_has():
+    """A face that one severity has lost would else be in the others' figures, and in those of the faces as they are."""
     rows = [
         {"file": f"{video}", "video_id": f"v{video}", "group": f"g{video}", "label": video % 2} for video in range(6)
     ]
     every = {str(video): 0.9 if video % 2 else 0.1 for video in range(6)}
-    odd = {"0": 1.0, "1": 0.0}  # the two that are lost at one strength are wrong at the others
+    odd = {"0": 1.0, "1": 0.0}  # the two that are lost at one severity are wrong at the others
 
     def without(*files):
         return {file: score for file, score in (every | odd).items() if file not in files}
@@ -263,7 +263,7 @@ def test_rows_of_a_kind_are_of_the_faces_that_every_strength_has():
         ("h264", 40, without("1"), []),
     ]
     table, failed = robust.make_table([*results, ("jpeg", 90, every, [])], rows, 1)
-    found = [(row["kind"], row["strength"], row["faces"], row["accuracy"]) for row in table]
+    found = [(row["corruption"], row["severity"], row["faces"], row["accuracy"]) for row in table]
     assert found == [
         ("h264", "none", 4, 1),
         ("h264", 23, 4, 1),
@@ -272,15 +272,15 @@ def test_rows_of_a_kind_are_of_the_faces_that_every_strength_has():
         ("jpeg", 90, 6, 1),
     ]
     assert failed == [("v", "lost")]
-    table, _ = robust.make_table([*results, ("h264", 51, {}, [])], rows, 1)  # a strength without any leaves the others
+    table, _ = robust.make_table([*results, ("h264", 51, {}, [])], rows, 1)  # a severity without any leaves the others
     assert [row["faces"] for row in table] == [4, 4, 4, 0]
 
 
 def test_labels_say_what_was_done():
     labels = [
-        corruptions.label_of(kind, strength)
-        for kind, found in corruptions.KINDS.items()
-        for strength in found.strengths
+        corruptions.label_of(corruption, severity)
+        for corruption, found in corruptions.CORRUPTIONS.items()
+        for severity in found.severities
     ]
     assert {"JPEG quality 50", "darkened to 10 %", "blurred by 0.5 % of the width"} < set(labels)
     assert len(set(labels)) == len(labels) and corruptions.label_of("dark", "none") == "undamaged"
@@ -309,19 +309,19 @@ def test_a_run_that_was_stopped_goes_on_and_a_complete_one_only_draws(tmp_path, 
 
     monkeypatch.setattr(scoring, "score_faces", full_disk_at_third)
     with pytest.raises(SystemExit) as caught:
-        run(tmp_path, weights_path, "--kinds", "jpeg")
+        run(tmp_path, weights_path, "--corruptions", "jpeg")
     assert caught.value.code == 2 and not (tmp_path / "robustness.csv").exists()
     assert len(json.loads((tmp_path / "robustness_scores.json").read_text())["scores"]) == 2
     calls[:] = [1] * 10
-    assert run(tmp_path, weights_path, "--kinds", "jpeg") == 0
+    assert run(tmp_path, weights_path, "--corruptions", "jpeg") == 0
     assert len(calls) == 13  # of 5
     written = (tmp_path / "robustness.csv").read_bytes()
     (tmp_path / "robustness.csv").unlink()
-    assert run(tmp_path, weights_path, "--kinds", "jpeg") == 0
+    assert run(tmp_path, weights_path, "--corruptions", "jpeg") == 0
     assert len(calls) == 13 and (tmp_path / "robustness.csv").read_bytes() == written
-    assert run(tmp_path, weights_path, "--kinds", "jpeg", "--seed", 1) == 0
+    assert run(tmp_path, weights_path, "--corruptions", "jpeg", "--seed", 1) == 0
     assert len(calls) == 18
-    assert run(tmp_path, weights_path, "--kinds", "jpeg", "--seed", 1, "--force") == 0
+    assert run(tmp_path, weights_path, "--corruptions", "jpeg", "--seed", 1, "--force") == 0
     assert len(calls) == 23
 
 
@@ -346,19 +346,19 @@ def with_videos(tmp_path):
 
 def test_videos_are_compressed_again_and_one_that_is_lost_costs_itself(with_videos, weights_path, capsys, monkeypatch):
     monkeypatch.setitem(
-        corruptions.KINDS, "h264", corruptions.KINDS["h264"]._replace(strengths=(23, 40))
+        corruptions.CORRUPTIONS, "h264", corruptions.CORRUPTIONS["h264"]._replace(severities=(23, 40))
     )  # each starts processes
     path = with_videos / "train_sample_videos" / "test_fake_1.mp4"
     path.rename(with_videos / "away.mp4")
-    assert run(with_videos, weights_path, "--kinds", "h264") == 1
+    assert run(with_videos, weights_path, "--corruptions", "h264") == 1
     printed = capsys.readouterr().err
     assert printed.count("03c: failed:") == 1 and "test_fake_1.mp4" in printed
     table = table_of(with_videos)
     assert {key: (row["faces"], row["videos"]) for key, row in table.items()} == {
-        ("h264", strength): ("6", "3") for strength in ("none", "23", "40")
+        ("h264", severity): ("6", "3") for severity in ("none", "23", "40")
     }  # "none" is of the same faces
     (with_videos / "away.mp4").rename(path)
-    assert run(with_videos, weights_path, "--kinds", "h264") == 0
+    assert run(with_videos, weights_path, "--corruptions", "h264") == 0
     table = table_of(with_videos)
     assert {row["faces"] for row in table.values()} == {"8"}
     losses = [float(row["log_loss"]) for row in table.values()]
@@ -379,9 +379,9 @@ def test_photos_are_no_videos():
 def full_table(low=0.7):
     """Rows of all kinds, with values that the plot has to show."""
     table = []
-    for kind, found in corruptions.KINDS.items():
-        for place, strength in enumerate(("none", *found.strengths)):
-            row = {"kind": kind, "strength": strength, "faces": 1234, "videos": 123, "groups": 45}
+    for corruption, found in corruptions.CORRUPTIONS.items():
+        for place, severity in enumerate(("none", *found.severities)):
+            row = {"corruption": corruption, "severity": severity, "faces": 1234, "videos": 123, "groups": 45}
             values = {"roc_auc": 0.9 - 0.05 * place, "log_loss": 0.4 + 0.1 * place}
             bounds = {f"{name}_{end}": low for name in values for end in ("low", "high")}
             table.append({**row, **values, **bounds})
@@ -392,7 +392,7 @@ def full_table(low=0.7):
 def test_plot_shows_every_value_and_no_text_is_cut(tmp_path, monkeypatch, kinds):
     figures = []
     monkeypatch.setattr(plots, "save_figure", lambda figure, path: figures.append(figure))
-    table = [row for row in full_table() if row["kind"] in list(corruptions.KINDS)[:kinds]]
+    table = [row for row in full_table() if row["corruption"] in list(corruptions.CORRUPTIONS)[:kinds]]
     plots.draw_robustness(tmp_path / "x.png", table, NAMES)
     figure = figures[0]
     figure.canvas.draw()
@@ -426,11 +426,13 @@ def test_plot_without_intervals_says_so(tmp_path, monkeypatch):
 
 def test_marked_faces_have_no_h264_rows(tmp_path, weights_path, loaded, monkeypatch, capsys):
     write_split_dataset(tmp_path, face_kind="marked_faces")
-    monkeypatch.setattr(scorer, "load_network", lambda path: (loaded[0], {**loaded[1], "faces": "marked_faces"}))
-    assert run(tmp_path, weights_path, "--kinds", "downscale", "h264") == 0
+    monkeypatch.setattr(scorer, "load_scorer", lambda path: (loaded[0], {**loaded[1], "faces": "marked_faces"}))
+    assert run(tmp_path, weights_path, "--corruptions", "downscale", "h264") == 0
     assert {kind for kind, _ in table_of(tmp_path)} == {"downscale"}
     assert "no H.264 rows" in capsys.readouterr().err
-    assert "nothing is left" in stopped(capsys, "--data-dir", tmp_path, "--weights", weights_path, "--kinds", "h264")
+    assert "nothing is left" in stopped(
+        capsys, "--data-dir", tmp_path, "--weights", weights_path, "--corruptions", "h264"
+    )
 
 
 def test_inputs_that_cannot_work_are_named(tmp_path, weights_path, capsys):
@@ -439,7 +441,7 @@ def test_inputs_that_cannot_work_are_named(tmp_path, weights_path, capsys):
     write_split_dataset(tmp_path, classes=(REAL,))
     assert "both classes" in stopped(capsys, "--data-dir", tmp_path, "--weights", weights_path)
     write_split_dataset(tmp_path, face_kind="marked_faces")
-    message = stopped(capsys, "--data-dir", tmp_path, "--weights", weights_path, "--kinds", "jpeg")
+    message = stopped(capsys, "--data-dir", tmp_path, "--weights", weights_path, "--corruptions", "jpeg")
     assert "was trained on faces" in message
 
 
@@ -447,7 +449,7 @@ def test_limit_takes_videos_evenly_spread(tmp_path, weights_path, capsys):
     write_split_dataset(tmp_path)
     _, parts = read_dataset(tmp_path / "split_dataset")
     videos = sorted({row["video_id"] for row in parts["test"]})
-    assert run(tmp_path, weights_path, "--kinds", "downscale", "--limit", 3) == 0
+    assert run(tmp_path, weights_path, "--corruptions", "downscale", "--limit", 3) == 0
     assert table_of(tmp_path)["downscale", "2"]["videos"] == "3"
     complete = read_json(tmp_path / ROBUSTNESS_SCORES)["scores"]
     taken = {row["video_id"] for row in parts["test"] if row["file"] in next(iter(complete.values()))}
@@ -457,4 +459,4 @@ def test_limit_takes_videos_evenly_spread(tmp_path, weights_path, capsys):
 
 def test_help_is_instant_from_anywhere(tmp_path):
     done = subprocess.run([sys.executable, SCRIPT, "--help"], cwd=tmp_path, capture_output=True, text=True, timeout=20)
-    assert done.returncode == 0 and "H.264" in done.stdout and "--kinds" in done.stdout
+    assert done.returncode == 0 and "H.264" in done.stdout and "--corruptions" in done.stdout

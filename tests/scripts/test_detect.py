@@ -19,7 +19,7 @@ from pyspark import SparkContext
 from deepfake.evaluation.verdicts import read_verdicts, suspicion
 from deepfake.model import weights as weights_module
 from deepfake.model.efficientnet import build_model
-from deepfake.model.scorer import load_network, loaded
+from deepfake.model.scorer import _load_on_cpu, load_scorer
 from deepfake.model.weights import save_model
 from deepfake.parallel import failures
 from deepfake.preprocessing import inputs
@@ -382,16 +382,16 @@ def no_spark():
 
 
 def test_network_and_spark_are_ready_when_their_steps_come(weights, no_spark, without_gpu):
-    loaded.clear()
+    _load_on_cpu.cache_clear()
     detect.load_ahead(weights).shutdown()
-    assert loaded["key"][0] == str(weights) and SparkContext._active_spark_context is not None
-    assert load_network(weights)[0] is loaded["network"]
+    assert _load_on_cpu.cache_info().misses == 1 and SparkContext._active_spark_context is not None
+    assert load_scorer(weights) and _load_on_cpu.cache_info().misses == 1, "it is there already"
 
 
 def test_a_network_is_built_once_however_many_ask_for_it(weights, without_gpu):
-    loaded.clear()
+    _load_on_cpu.cache_clear()
     with ThreadPoolExecutor(3) as threads:
-        first, *others = threads.map(lambda _: load_network(weights)[0], range(3))
+        first, *others = threads.map(lambda _: load_scorer(weights)[0], range(3))
     assert all(other is first for other in others)
 
 

@@ -99,7 +99,11 @@ def main(argv=None):
             labels, calibrate(scores, calibration["faces"]), groups, args.seed
         )
     averaged = [
-        {"share": share / sum(shares)} | {name: record.get(name) for name in ("weights_digest", "data_digest", "asked")}
+        {
+            "share": share / sum(shares),
+            "settings": record.get("settings") or record.get("asked"),
+        }  # asked: an older record
+        | {name: record.get(name) for name in ("weights_digest", "data_digest")}
         for share, record in zip(shares, records, strict=True)
     ]
     results = {

@@ -23,7 +23,7 @@ def data_dir(tmp_path_factory):
     save_model(network, folder / "a.h5", RECORD)
     other = build_model("B0", SIZE)
     other.set_weights([0.5 * array for array in network.get_weights()])
-    save_model(other, folder / "b.h5", OF_DRAWN_CLIPS | {"asked": {"epochs": 6}})
+    save_model(other, folder / "b.h5", OF_DRAWN_CLIPS | {"settings": {"epochs": 6}})
     return folder
 
 
@@ -52,7 +52,7 @@ def test_the_record_says_what_was_averaged_and_how_good_it_is(data_dir, tmp_path
     assert record["weights_digest"]
     assert [part["share"] for part in record["averaged"]] == [0.5, 0.5]
     assert [part["data_digest"] for part in record["averaged"]] == ["d", None]
-    assert record["averaged"][1]["asked"] == {"epochs": 6} and record["drawn"] is True
+    assert record["averaged"][1]["settings"] == {"epochs": 6} and record["drawn"] is True
     assert record["starting_weights"] == "averaged"
     assert (
         record["fakes"] == "self-blended faces"
