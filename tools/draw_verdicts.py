@@ -5,6 +5,7 @@ Writes  the PNG given as --out
 Rerun   draws it again
 """
 
+import functools
 import sys
 from pathlib import Path
 
@@ -40,21 +41,18 @@ def draw(videos, faces, frames_dir, face_kind):
         label = "unknown" if video["label"] is None else CLASS_NAMES[video["label"]].upper()
         colour = {"REAL": plots.BLUE, "FAKE": plots.ORANGE}.get(video["verdict"], "0.3")
         p_fake = "" if video["p_fake"] is None else f", P(fake) {video['p_fake']:.3f}"
-        axes.text(0, top + 0.35, video["filename"], fontsize=9, va="center")
-        axes.text(
-            0, top + 0.70, f"verdict {video['verdict']}{p_fake}", fontsize=9, va="center", color=colour, weight="bold"
-        )
-        axes.text(0, top + 1.05, f"label {label}", fontsize=9, va="center", color="0.3")
+        text = functools.partial(axes.text, fontsize=9, va="center")
+        text(0, top + 0.35, video["filename"])
+        text(0, top + 0.70, f"verdict {video['verdict']}{p_fake}", color=colour, weight="bold")
+        text(0, top + 1.05, f"label {label}", color="0.3")
         if video["verdict"] == CANNOT_JUDGE:
-            axes.text(NAME_WIDTH, top + 0.6, video["reason"], fontsize=9, va="center")
+            text(NAME_WIDTH, top + 0.6, video["reason"])
         for place, face in enumerate(faces.get(video["video_id"], [])[:FRAMES_PER_VIDEO]):
             face_bgr = crops.read_image(frames_dir / video["video_id"] / face_kind / face["file"])
             left = NAME_WIDTH + place * 1.05
             if face_bgr is not None:
                 axes.imshow(face_bgr[..., ::-1], extent=(left, left + 1, top + FACE_HEIGHT, top))
-            axes.text(
-                left + 0.5, top + FACE_HEIGHT + 0.17, f"{1 - face['score']:.3f}", fontsize=7, ha="center", va="center"
-            )
+            text(left + 0.5, top + FACE_HEIGHT + 0.17, f"{1 - face['score']:.3f}", fontsize=7, ha="center")
     axes.set(xlim=(0, NAME_WIDTH + 1.05 * FRAMES_PER_VIDEO), ylim=(len(videos) * (FACE_HEIGHT + 0.5), 0), aspect="auto")
     axes.set_title("Faces in time order; the number under each is its P(fake)", fontsize=10)
     axes.axis("off")

@@ -7,7 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from common.errors import OutputError
+from common.errors import InputError, OutputError
+from deepfake.parallel import pool
 
 RECIPE_VERSION = 1  # raise it when the frames change, so that old samples are made again
 WIDTH_PX, HEIGHT_PX, FRAMES_PER_S, FRAMES = 480, 360, 25, 125  # 5 s; small, with room for a face of 100-150 px
@@ -28,97 +29,18 @@ MARGIN_PX = 200  # mirrored margin round a portrait: shoulders that the photogra
 # Left eye, right eye, nose, left and right mouth corner (x, y), portrait pixels, as MTCNN 1.0.0 finds them.
 HOPPER_LANDMARKS = ((220, 190), (308, 186), (268, 237), (232, 277), (304, 273))
 ASTRONAUT_LANDMARKS = ((204, 100), (245, 102), (224, 126), (202, 139), (244, 140))
-# Outlines of the two people, portrait pixels, traced by hand.
-HOPPER_OUTLINE = (
-    (227, 29),
-    (219, 37),
-    (217, 44),
-    (200, 51),
-    (184, 70),
-    (179, 87),
-    (156, 113),
-    (153, 128),
-    (157, 208),
-    (165, 231),
-    (166, 270),
-    (174, 284),
-    (199, 299),
-    (200, 316),
-    (187, 333),
-    (131, 360),
-    (94, 369),
-    (66, 385),
-    (48, 405),
-    (25, 492),
-    (12, 599),
-    (5, 790),
-    (560, 790),
-    (530, 500),
-    (511, 436),
-    (504, 431),
-    (491, 395),
-    (461, 378),
-    (422, 368),
-    (365, 344),
-    (336, 320),
-    (334, 311),
-    (352, 293),
-    (359, 278),
-    (371, 194),
-    (367, 162),
-    (367, 101),
-    (361, 91),
-    (352, 88),
-    (347, 74),
-    (332, 56),
-    (306, 44),
-    (302, 36),
-    (294, 29),
-    (256, 25),
-)
-ASTRONAUT_OUTLINE = (
-    (205, 22),
-    (157, 59),
-    (154, 68),
-    (157, 103),
-    (170, 115),
-    (175, 127),
-    (183, 131),
-    (186, 149),
-    (165, 152),
-    (140, 163),
-    (120, 189),
-    (116, 204),
-    (63, 251),
-    (45, 283),
-    (27, 342),
-    (20, 410),
-    (25, 432),
-    (25, 469),
-    (46, 511),
-    (46, 700),
-    (500, 700),
-    (500, 511),
-    (493, 445),
-    (480, 400),
-    (464, 375),
-    (436, 353),
-    (406, 344),
-    (362, 346),
-    (355, 302),
-    (337, 260),
-    (303, 229),
-    (282, 196),
-    (254, 175),
-    (264, 140),
-    (274, 134),
-    (293, 111),
-    (299, 92),
-    (295, 58),
-    (285, 41),
-    (259, 23),
-    (237, 17),
-)
+# Outlines of the two people (x,y), portrait pixels, traced by hand.
+HOPPER_OUTLINE = """
+    227,29 219,37 217,44 200,51 184,70 179,87 156,113 153,128 157,208 165,231 166,270 174,284 199,299 200,316
+    187,333 131,360 94,369 66,385 48,405 25,492 12,599 5,790 560,790 530,500 511,436 504,431 491,395 461,378 422,368
+    365,344 336,320 334,311 352,293 359,278 371,194 367,162 367,101 361,91 352,88 347,74 332,56 306,44 302,36 294,29
+    256,25
+"""
+ASTRONAUT_OUTLINE = """
+    205,22 157,59 154,68 157,103 170,115 175,127 183,131 186,149 165,152 140,163 120,189 116,204 63,251 45,283
+    27,342 20,410 25,432 25,469 46,511 46,700 500,700 500,511 493,445 480,400 464,375 436,353 406,344 362,346
+    355,302 337,260 303,229 282,196 254,175 264,140 274,134 293,111 299,92 295,58 285,41 259,23 237,17
+"""
 
 
 def blur(picture, sigma_px):
@@ -156,10 +78,11 @@ def warp_to_canvas(landmarks):
 
 
 def lay_on_canvas(portrait_bgr, landmarks, outline):
-    """Return a portrait, cut out along its outline, as `with_skin` does."""
+    """Return a portrait, cut out along its outline (text as above), as `with_skin` does."""
     to_portrait = warp_to_canvas(landmarks)
     padded = cv2.copyMakeBorder(portrait_bgr, *[MARGIN_PX] * 4, cv2.BORDER_REFLECT_101)
-    alpha = cv2.fillPoly(np.zeros(padded.shape[:2], np.float32), [np.int32(outline) + MARGIN_PX], 1)
+    corners = np.array([point.split(",") for point in outline.split()], np.int32) + MARGIN_PX
+    alpha = cv2.fillPoly(np.zeros(padded.shape[:2], np.float32), [corners], 1)
     alpha = cv2.remap(alpha, to_portrait, None, cv2.INTER_LINEAR)
     bgr = cv2.remap(padded, to_portrait, None, cv2.INTER_CUBIC).astype(np.float32) / 255
     inner = blur(cv2.erode(alpha, np.ones((5, 5))), 1)[..., None]
@@ -494,3 +417,20 @@ def write_clips(paths, frames, length=FRAMES):
             raise OutputError(f"{path} could not be written whole: is the disk full?")
     for hidden, path in zip(temporary, paths, strict=True):
         os.replace(hidden, path)
+
+
+def run_all(tasks, workers):
+    """Yield what each task (a function without arguments) returns, as they finish, from processes that share the CPUs.
+
+    The first error ends them all: raises InputError, OutputError.
+    """
+    for _, result in pool.run_in_workers(
+        _run, tasks, workers, timeout_s=None, initializer=cv2.setNumThreads, initargs=(1,)
+    ):
+        if isinstance(result, InputError):
+            raise result
+        yield result
+
+
+def _run(task):
+    return task()

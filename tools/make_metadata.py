@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from common import cli, files, paths
-from common.messages import printable, say
+from common.messages import say
 from deepfake.dataset import splits
 from deepfake.preprocessing import inputs
 
@@ -85,6 +85,14 @@ def make_metadata(filenames, read):
     }
 
 
+def is_ours(path):
+    """Tell whether a metadata.json is as this script wrote it; one that cannot be read is not."""
+    try:
+        return files.read_json(path.with_name(RECORD)).get("digest") == files.digest(path)
+    except OSError:
+        return False
+
+
 def build_parser():
     parser = cli.make_parser(__doc__)
     parser.add_argument("directory", metavar="DIR", help="the folder that holds those of the layout")
@@ -105,19 +113,15 @@ def main(argv=None):
     items = make_metadata(filenames, read)
     if not items:
         cli.stop(f"{directory} holds no video in the layout {args.layout}: expected are {expected}")
-    record = files.read_json(path.with_name(RECORD))
-    if path.exists() and not args.force and record.get("digest") != files.digest(path):
+    if path.exists() and not args.force and not is_ours(path):
         cli.stop(f"{path} exists and is not as this script wrote it; --force replaces it")
     files.write_json(path, items)
     files.write_json(path.with_name(RECORD), {"layout": args.layout, "digest": files.digest(path)})
-    labels = [item["label"] for item in items.values()]
-    groups = len({item.get("group", name) for name, item in items.items()})
+    labels, groups = zip(*((item["label"], item.get("group", name)) for name, item in items.items()), strict=True)
     others = sorted(set(filenames) - set(items))
-    example = f", such as {printable(others[0])}" if others else ""
-    say(
-        f"make_metadata: {path}: {labels.count('REAL')} real, {labels.count('FAKE')} fake, {groups} groups; "
-        f"{len(others)} other files without a label{example}"
-    )
+    example = f", such as {others[0]}" if others else ""
+    counts = f"{labels.count('REAL')} real, {labels.count('FAKE')} fake, {len(set(groups))} groups"
+    say(f"make_metadata: {path}: {counts}; {len(others)} other files without a label{example}")
     return 0
 
 

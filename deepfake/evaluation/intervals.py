@@ -27,7 +27,7 @@ BINS = {
     "face_size": ("face_px", (80, 160, 320), ("under 80 px", "80 to 159 px", "160 to 319 px", "320 px and more")),
     # 98 % of undamaged portraits are between 90 and 180; under 45 is a stop darker than those
     "brightness": ("brightness", (45, 90, 180), ("under 45 of 255", "45 to 89", "90 to 179", "180 and more")),
-    # 1 % of undamaged portraits are under 90, half of them under 400; the ROC AUC of blurred ones falls below 25 (measure_limits)
+    # 1 % of undamaged portraits are under 90, half of them under 400; the ROC AUC of blurred ones falls below 25 (evaluate.py)
     "sharpness": ("sharpness", (25, 100, 400), ("under 25", "25 to 99", "100 to 399", "400 and more")),
 }
 

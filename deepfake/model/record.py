@@ -100,7 +100,7 @@ def output_digests(output_dir, names):
 
 def finished_record(weights_path, settings):
     """Return the record of a training that is finished with the same data and settings, or None."""
-    record = files.read_object(record_path(weights_path))
+    record = files.read_json(record_path(weights_path))
     if record.get("settings", record.get("asked")) != settings or not weights_path.is_file():  # asked: in older records
         return None
     return record if record["weights_digest"] == files.digest(weights_path) else None

@@ -9,7 +9,7 @@ NO_USABLE_FACE = "no usable face"  # why, where nothing more is known
 NO_FRAMES, NO_FACES = "was not processed", "its faces were not looked for"
 FACES_UNREADABLE = "its faces are not readable"
 # What cannot be judged: where the base weights hardly tell a face from its blend. The figures are ROC AUC of 106 held-out
-# portraits, two pairs each, both halves corrupted alike (tools/base_weights/measure_limits.py; +-0.05). Clean: 0.96.
+# portraits, two pairs each, both halves corrupted alike (tools/base_weights/evaluate.py --limits; +-0.05). Clean: 0.96.
 # A face 48 px wide: 0.93, 40: 0.92, 32: 0.86, 24: 0.81, 16: 0.72.
 MIN_FACE_PX = 40
 # Mean luma of the face, 0 to 255. 17: 0.85 to 0.86, 13: 0.82 to 0.84, 8.8: 0.74 to 0.80, 5.9: 0.60 to 0.70.

@@ -15,14 +15,15 @@ import matplotlib
 import numpy as np
 import pytest
 from pyspark import SparkContext
+from rich.cells import cell_len
 
-from deepfake.evaluation.verdicts import read_verdicts, suspicion
+from deepfake.evaluation.verdicts import suspicion
 from deepfake.model import weights as weights_module
 from deepfake.model.efficientnet import build_model
-from deepfake.model.scorer import _load_on_cpu, load_scorer
+from deepfake.model.scorer import load_scorer, loaded
 from deepfake.model.weights import save_model
 from deepfake.parallel import failures
-from deepfake.preprocessing import inputs
+from deepfake.report import answer as answers
 from deepfake.report import words
 from tests.reports import video, write_run
 
@@ -316,7 +317,7 @@ def test_the_person_who_looks_least_real_is_named(tmp_path, weights, capsys, mon
 
     def run_steps(args, path, folder, weights):
         write_run(folder, videos, people_table=True)
-        return 0, read_verdicts(folder)
+        return 0, True
 
     monkeypatch.setattr(detect, "run_steps", run_steps)
     assert run(PHOTO, "--data-dir", tmp_path, "--weights", weights) == 0
@@ -352,12 +353,10 @@ def test_a_step_that_could_not_run_to_its_end_ends_everything(tmp_path, monkeypa
         raise AssertionError("a step after it was run")
 
     monkeypatch.setattr(importlib.import_module("00_convert_video_to_image"), "main", lambda options: 0)
-    monkeypatch.setattr(inputs, "list_frame_dirs", lambda frames_dir: [frames_dir])
     monkeypatch.setattr(importlib.import_module("01a_crop_faces_mtcnn"), "main", lambda options: status)
     monkeypatch.setattr(importlib.import_module("03a_load_model"), "main", after_it)
-    (detect.working_dir(detect.build_parser().parse_args(["x", "--data-dir", str(tmp_path)]), PHOTO) / "frames").mkdir(
-        parents=True
-    )
+    args = detect.build_parser().parse_args(["x", "--data-dir", str(tmp_path)])
+    (detect.working_dir(args, PHOTO) / "frames" / "photo").mkdir(parents=True)
     assert run(PHOTO, "--data-dir", tmp_path, "--weights", weights) == status
 
 
@@ -381,22 +380,22 @@ def no_spark():
         SparkContext._active_spark_context.stop()
 
 
-def test_network_and_spark_are_ready_when_their_steps_come(weights, no_spark, without_gpu):
-    _load_on_cpu.cache_clear()
-    detect.load_ahead(weights).shutdown()
-    assert _load_on_cpu.cache_info().misses == 1 and SparkContext._active_spark_context is not None
-    assert load_scorer(weights) and _load_on_cpu.cache_info().misses == 1, "it is there already"
+def test_scorer_and_spark_are_ready_when_their_steps_come(weights, no_spark, without_gpu):
+    loaded.clear()
+    detect.prefetch(weights).shutdown()
+    assert loaded["key"][0] == str(weights) and SparkContext._active_spark_context is not None
+    assert load_scorer(weights)[0] is loaded["network"]
 
 
 def test_a_network_is_built_once_however_many_ask_for_it(weights, without_gpu):
-    _load_on_cpu.cache_clear()
+    loaded.clear()
     with ThreadPoolExecutor(3) as threads:
         first, *others = threads.map(lambda _: load_scorer(weights)[0], range(3))
     assert all(other is first for other in others)
 
 
-def test_what_cannot_be_loaded_ahead_is_left_to_its_step(tmp_path, no_spark):
-    detect.load_ahead(tmp_path / "missing.h5").shutdown()
+def test_what_cannot_be_prefetched_is_left_to_its_step(tmp_path, no_spark):
+    detect.prefetch(tmp_path / "missing.h5").shutdown()
 
 
 def test_working_folders_are_never_shared(tmp_path, monkeypatch):
@@ -417,28 +416,37 @@ def test_table_is_aligned_whatever_the_names():
         ("日本.mp4", "FAKE"),
         ("Zoe\u0308.mp4", "REAL"),
         ("a\x1b[31m\n\u202e.mp4", "x"),
+        ("[red]a[/red]", "[b]"),
         ("\udcff", 3),
     ]
-    assert detect.as_table(rows) == [
+    assert answers.as_table(rows) == [
         "video" + 9 * " " + "verdict",
         "日本.mp4" + 6 * " " + "FAKE",  # two columns a character
         "Zoe\u0308.mp4" + 7 * " " + "REAL",  # the dots take none
         "a?[31m??.mp4  x",
+        "[red]a[/red]  [b]",
         "?" + 13 * " " + "3",
     ]
 
 
-def test_table_fits_a_narrow_terminal():
+def test_table_fits_a_narrow_terminal_and_nothing_is_cut_off():
     reason = "faces too small (under 40 px) in most of the frames that were looked at"
-    rows = [detect.COLUMNS, ("a_very_long_name_of_a_clip_from_a_phone_2026.mp4", "CANNOT JUDGE", "-", "0", "0", reason)]
-    rows.append(("日本" * 30 + ".mp4", "FAKE", "0.912", "11", "1", ""))
-    assert max(map(len, detect.as_table(rows))) > 150
-    header, first, *below, last = detect.as_table(rows, 60)
-    assert max(map(detect.shown_width, (header, first, *below, last))) <= 60
-    assert header.split() == list(detect.COLUMNS[:-1]) and " ".join(" ".join(below).split()) == reason
-    assert first.startswith("a_very") and ".mp4   CANNOT JUDGE" in first
-    assert last.startswith("日本") and "…" in last and last.split()[0].endswith(".mp4")
-    assert detect.as_table(rows[:1] + [("a.mp4", "REAL", "0.1", "1", "1", "")], 80) == detect.as_table(
+    names = "a_very_long_name_of_a_clip_from_a_phone_2026.mp4", "日本" * 30 + ".mp4"
+    rows = [
+        answers.COLUMNS,
+        (names[0], "CANNOT JUDGE", "-", "0", "0", reason),
+        (names[1], "FAKE", "0.912", "11", "1", ""),
+    ]
+    assert len(answers.as_table(rows)) == 3 and max(map(len, answers.as_table(rows))) > 150
+    for columns in (80, 60, 20):
+        lines = answers.as_table(rows, columns)
+        assert max(map(cell_len, lines)) <= max(columns, answers.NARROWEST)
+        assert lines[0].split() == list(answers.COLUMNS)
+        shown = {name: "".join(line[: line.find(" ")] if " " in line else line for line in lines) for name in names}
+        assert all(name in shown[name] for name in names)
+        found = " ".join(line[lines[0].index("reason") :].strip() for line in lines[1 : 1 + len(lines)])
+        assert " ".join(found.split()) == reason
+    assert answers.as_table(rows[:1] + [("a.mp4", "REAL", "0.1", "1", "1", "")], 80) == answers.as_table(
         rows[:1] + [("a.mp4", "REAL", "0.1", "1", "1", "")]
     )
 

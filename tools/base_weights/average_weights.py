@@ -22,10 +22,11 @@ from common.constants import REAL, SELF_BLENDED_FACES
 from common.errors import InputError
 from common.messages import say
 from deepfake.dataset import table
-from deepfake.evaluation import intervals, predictions, scoring
+from deepfake.evaluation import intervals, predictions
 from deepfake.evaluation.calibration import calibrate, in_words, make_calibration
 from deepfake.model import batches, efficientnet, weights
 from deepfake.model import record as model_record
+from tools.base_weights import evaluate
 
 SAME = "backbone", "input_size", "faces"  # of the records of weights that can be averaged
 
@@ -53,22 +54,18 @@ def average(model, paths, shares):
 
 
 def score_pairs(model, rows, input_size, seed):
-    """Return (rows of the real faces and of their blends, the network's scores). Raises InputError."""
+    """Return (rows of the real faces and of their blends, the model's own scores). Raises InputError."""
     rows = [row for row in rows if row["label"] == REAL]
     pairs = batches.blended_pairs(batches.load_part(rows, input_size, None), seed)
-    scores = model.predict(batches.plain_batches(pairs.faces_rgb, pairs.labels, scoring.BATCH).as_dataset(), verbose=0)[
-        :, 0
-    ]
-    return rows + [predictions.self_blended_row(row) for row in rows], scores
+    return rows + [predictions.self_blended_row(row) for row in rows], evaluate.raw_scores(model, pairs)
 
 
 def build_parser():
     parser = cli.make_parser(__doc__)
     cli.add_path(parser, "split_dir")
     parser.add_argument("weights", nargs="+", metavar="H5", help="files of the same network")
-    parser.add_argument(
-        "--shares", type=cli.above_0, nargs="+", metavar="R", help="how much each file counts (default: all the same)"
-    )
+    shares = "how much each file counts (default: all the same)"
+    parser.add_argument("--shares", type=cli.above_0, nargs="+", metavar="R", help=shares)
     parser.add_argument("--out", required=True, metavar="PATH", help="an .h5 file")
     cli.add_seed(parser)
     return parser
@@ -95,9 +92,8 @@ def main(argv=None):
         rows, scores = score_pairs(model, parts[split], settings.input_size, args.seed)
         labels, video_ids, groups = ([row[name] for row in rows] for name in ("label", "video_id", "group"))
         calibration = calibration or make_calibration(labels, scores, video_ids, groups, {})
-        metrics[f"{split}_faces"] = intervals.describe(
-            labels, calibrate(scores, calibration["faces"]), groups, args.seed
-        )
+        calibrated = calibrate(scores, calibration["faces"])
+        metrics[f"{split}_faces"] = intervals.describe(labels, calibrated, groups, args.seed)
     averaged = [
         {
             "share": share / sum(shares),
@@ -114,13 +110,10 @@ def main(argv=None):
         "drawn": any(record.get("drawn") for record in records),
         "starting_weights": "averaged",
     }
-    weights.save_model(
-        model, args.out, model_record.describe_model(settings, dataset, {"averaged": averaged}, {}) | results
-    )
+    record = model_record.describe_model(settings, dataset, {"averaged": averaged}, {}) | results
+    weights.save_model(model, args.out, record)
     say(f"{args.out}: mean of {len(shares)} weights; calibration: {in_words(calibration)}")
-    intervals.say_headline(
-        "validation faces", metrics["val_faces"]
-    )  # not of the test set: it must not choose the shares
+    intervals.say_headline("validation faces", metrics["val_faces"])  # the test set must not choose the shares
     return 0
 
 

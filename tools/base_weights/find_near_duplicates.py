@@ -50,12 +50,9 @@ def alike(faces_rgb, parts, groups, threshold):
 def build_parser():
     parser = cli.make_parser(__doc__)
     cli.add_path(parser, "split_dir")
-    parser.add_argument(
-        "--threshold", type=cli.share, default=0.95, metavar="R", help="correlation (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--count", type=cli.positive, default=20, metavar="N", help="pairs to print (default: %(default)s)"
-    )
+    threshold, count = "correlation (default: %(default)s)", "pairs to print (default: %(default)s)"
+    parser.add_argument("--threshold", type=cli.share, default=0.95, metavar="R", help=threshold)
+    parser.add_argument("--count", type=cli.positive, default=20, metavar="N", help=count)
     return parser
 
 
@@ -68,9 +65,8 @@ def main(argv=None):
     pairs = alike(part.faces_rgb, [row["split"] for row in rows], [row["group"] for row in rows], args.threshold)
     for correlation, first, second in pairs[: args.count]:
         print(f"{correlation:.3f}  {rows[first]['file']}  {rows[second]['file']}")
-    print(
-        f"{len(pairs)} pairs of {len(rows)} faces are in different parts and groups and correlate at {args.threshold} or more"
-    )
+    what = f"{len(pairs)} pairs of {len(rows)} faces are in different parts and groups"
+    print(f"{what} and correlate at {args.threshold} or more")
     return 0
 
 

@@ -50,10 +50,8 @@ def fill(backbone, arrays):
         backbone.get_layer(layer).set_weights([arrays[name + suffix] for suffix in NORM])
 
     stem = arrays["_conv_stem.weight"].transpose(2, 3, 1, 0)
-    scale, offset = (
-        255 * efficientnet.IMAGENET_STD_RGB / LITE0_STD,
-        (255 * efficientnet.IMAGENET_MEAN_RGB - LITE0_MEAN) / LITE0_STD,
-    )
+    scale = 255 * efficientnet.IMAGENET_STD_RGB / LITE0_STD
+    offset = (255 * efficientnet.IMAGENET_MEAN_RGB - LITE0_MEAN) / LITE0_STD
     backbone.get_layer("stem_conv").set_weights([stem * scale[:, None]])
     gamma, beta, mean, variance = (arrays["_bn0" + suffix] for suffix in NORM)
     shift = np.einsum("hwio,i->o", stem, offset)  # the other offset of our pixels, moved into the statistics

@@ -12,9 +12,8 @@ divides. The clips are drawn as those of tools/make_sample_videos.py, but of the
 import sys
 from bisect import bisect_right
 from collections import defaultdict
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -126,7 +125,7 @@ def exchange_face(target, source, rng):
 
 
 def lay_on_canvas(portrait):
-    """Return a portrait as `make_sample_videos.lay_on_canvas` does, cut out roughly: ellipses for head and body."""
+    """Return a portrait as `drawing.lay_on_canvas` does, cut out roughly: ellipses for head and body."""
     padded = cv2.copyMakeBorder(portrait.read(), *[drawing.MARGIN_PX] * 4, cv2.BORDER_REFLECT_101)
     to_portrait = drawing.warp_to_canvas(portrait.landmarks)
     bgr = cv2.remap(padded, to_portrait, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
@@ -146,7 +145,7 @@ def entries_of(real, fake, group, altered=None, **facts):
 
 
 def make_photos(out_dir, pair, group, seed):
-    """Write each photo of a pair and its fake, both as PNG; return their items of metadata.json."""
+    """Write each photo of a pair and its fake, both as PNG; return their items of metadata.json. Raises OutputError."""
     entries = {}
     for place, target in enumerate(pair.portraits):
         rng = np.random.default_rng([seed, pair.number, place])
@@ -173,7 +172,6 @@ def make_clips(out_dir, pair, group, seed, actors):
 
 def make_pair(out_dir, pair, seed, actors):
     """Write everything of one pair; return {folder: items of its metadata.json}."""
-    cv2.setNumThreads(1)  # the processes already share the cores
     group = f"p{pair.number:04d}"  # sorts as the pairs do, and with it the names, by which 02 calls a group
     return {
         PHOTOS: make_photos(out_dir / PHOTOS, pair, group, seed),
@@ -186,15 +184,10 @@ def make_all(out_dir, pairs, seed, actors):
     entries = {PHOTOS: {}, CLIPS: {}}
     for name in entries:
         (out_dir / name).mkdir()
-    with ProcessPoolExecutor(len(pool.usable_cpus()), mp_context=get_context("spawn")) as executor:
-        jobs = [executor.submit(make_pair, out_dir, pair, seed, actors) for pair in pairs]
-        try:
-            for job in progress(as_completed(jobs), len(jobs), "portraits", "pairs"):
-                for name, items in job.result().items():
-                    entries[name] |= items
-        except BaseException:  # without this, the error would wait for all the others
-            executor.shutdown(wait=False, cancel_futures=True)
-            raise
+    tasks = [partial(make_pair, out_dir, pair, seed, actors) for pair in pairs]
+    for found in progress(drawing.run_all(tasks, len(pool.usable_cpus())), len(tasks), "portraits", "pairs"):
+        for name, items in found.items():
+            entries[name] |= items
     for name, items in entries.items():
         files.write_json(out_dir / name / paths.METADATA, dict(sorted(items.items())))
     return sum(map(len, entries.values()))
@@ -205,16 +198,11 @@ def build_parser():
     cli.add_path(parser, "videos_dir")
     cli.add_frames_dir(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
-    parser.add_argument(
-        "--actors", type=cli.positive, default=3, metavar="N", help="people drawn of each pair (default: %(default)s)"
-    )
+    drawn = "people drawn of each pair (default: %(default)s)"
+    parser.add_argument("--actors", type=cli.positive, default=3, metavar="N", help=drawn)
     people = parser.add_mutually_exclusive_group(required=True)
-    people.add_argument(
-        "--train-of",
-        type=Path,
-        metavar="DIR",
-        help="a split_dataset/: take the people of its training set only, so that the others stay unseen",
-    )
+    training = "a split_dataset/: take the people of its training set only, so that the others stay unseen"
+    people.add_argument("--train-of", type=Path, metavar="DIR", help=training)
     people.add_argument("--everyone", action="store_true", help="take all: nobody stays unseen")
     cli.add_seed(parser)
     return parser

@@ -6,13 +6,13 @@ Rerun   measures again, the same for the same seed
 
 Each face is blended with itself, left or right of the line from between the eyes to between the corners of the mouth, by the toss
 of a coin. A map is right if its mean is higher in the altered half: one half of the time by chance, whatever the face. Intervals
-are over the faces, each of which is drawn --draws times. Choose a way on --split val, report it on --split test.
+are over the faces, each of which is blended --draws times. Choose a way on --split val, report it on --split test.
 """
 
-import importlib
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -20,12 +20,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from common import cli
 from common.constants import REAL, THRESHOLD
 from deepfake.augmentation import self_blending
-from deepfake.dataset import table
 from deepfake.evaluation import intervals
 from deepfake.evaluation.calibration import calibrate, read_parameters
-from deepfake.model import batches, grad_cam, weights
+from deepfake.model import grad_cam
+from tools.base_weights import evaluate
 
-explain = importlib.import_module("03b_explain")
 WAYS = {  # (layer, whether the gradient is averaged)
     "last layer": (grad_cam.LAST_LAYER, False),  # HiResCAM and Grad-CAM are the same there
     "finer layer, HiResCAM": (grad_cam.FINER_LAYER, False),
@@ -58,8 +57,6 @@ def plant(face_rgb, landmarks, rng):
 
 def finds_half(heat, inside):
     """Tell whether the mean of a map (rows, columns) is higher inside the altered half (size, size) than outside."""
-    import cv2
-
     heat = cv2.resize(heat.astype(np.float32), inside.shape[::-1], interpolation=cv2.INTER_LINEAR)
     return bool(heat[inside].mean() > heat[~inside].mean())
 
@@ -75,54 +72,34 @@ def measure(explainer, faces_rgb, insides):
 
 
 def rate(found, faces, seed):
-    """Return the share of maps that find their half and its 95 % interval, as text: bootstrap over faces."""
-    if not len(found):
+    """Return the share of maps that find their half and its 95 % interval over faces, as text."""
+    entry = intervals.describe(np.full(len(found), REAL), found, faces, seed, names=("accuracy",)).get("accuracy")
+    if not entry:
         return "none"
-    names, members = np.unique(faces, return_inverse=True)
-    right, all_of = np.bincount(members, found), np.bincount(members)
-    picks = np.random.default_rng(seed).integers(len(names), size=(intervals.RESAMPLES, len(names)))
-    low, high = np.percentile(right[picks].sum(axis=1) / all_of[picks].sum(axis=1), (2.5, 97.5))
-    return f"{found.mean():.3f} ({low:.3f} to {high:.3f})"
-
-
-def build_parser():
-    parser = cli.make_parser(__doc__)
-    cli.add_path(parser, "split_dir")
-    parser.add_argument(
-        "--weights", metavar="PATH", default=weights.BASE_WEIGHTS, help="an .h5 file (default: the base weights)"
-    )
-    parser.add_argument("--split", choices=("val", "test"), default="test", help="which part (default: %(default)s)")
-    parser.add_argument(
-        "--draws", type=cli.positive, default=4, metavar="N", help="blends per face (default: %(default)s)"
-    )
-    cli.add_seed(parser)
-    return parser
+    low_high = "{:.3f} to {:.3f}".format(*entry["interval"]) if entry["interval"] else entry["method"]
+    return f"{entry['value']:.3f} ({low_high})"
 
 
 @cli.stops_in_words
 def main(argv=None):
-    args = build_parser().parse_args(argv)
-    _, parts = table.read_dataset(cli.locate(args, "split_dir"))
-    rows = [row for row in parts[args.split] if row["label"] == REAL]
-    model, record = weights.load_model(args.weights)
-    part, calibration = batches.load_part(rows, record["input_size"], None), read_parameters(record, "faces")
-    faces = np.tile(np.arange(len(rows)), args.draws)
+    parser = cli.make_parser(__doc__)
+    evaluate.add_options(parser)
+    args = parser.parse_args(argv)
+    _, model, record, rows, part = evaluate.real_faces(args)
+    calibration, faces = read_parameters(record, "faces"), np.tile(np.arange(len(rows)), args.draws)
     planted = [
         plant(part.faces_rgb[face], part.landmarks[face], np.random.default_rng((args.seed, number)))
         for number, face in enumerate(faces)
     ]
     faces_rgb, insides = np.stack([picture for picture, _ in planted]), [inside for _, inside in planted]
-    print(
-        f"{len(rows)} faces, {args.draws} blends each, in one half; share of maps that are stronger in that half, 95 % interval"
-    )
+    blends = f"{len(rows)} faces, {args.draws} blends each, in one half"
+    print(f"{blends}; share of maps that are stronger in that half, 95 % interval")
     print(f"{'way':26}{'all':26}{'those called FAKE':26}")
     for name, (layer, average) in WAYS.items():
         found, scores = measure(grad_cam.build_explainer(model, layer, average), faces_rgb, insides)
         fake = calibrate(scores, calibration) < THRESHOLD
-        print(
-            f"{name:26}{rate(found, faces, args.seed):26}{rate(found[fake], faces[fake], args.seed):26}{fake.sum()}",
-            flush=True,
-        )
+        of_all, of_fakes = (rate(found[kept], faces[kept], args.seed) for kept in (np.full(len(found), True), fake))
+        print(f"{name:26}{of_all:26}{of_fakes:26}{fake.sum()}", flush=True)
     return 0
 
 

@@ -10,15 +10,13 @@ import pytest
 from benchmarks import sample_seeds
 from common.constants import FAKE, REAL
 from common.errors import InputError
-from deepfake.dataset.table import read_dataset
 from deepfake.model.batches import Part
 from deepfake.model.efficientnet import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB, backbone_of, build_model
 from deepfake.model.weights import save_model
 from deepfake.preprocessing.crops import to_square
 from tests.datasets import face_bgr, lively_network, write_split_dataset
 from tools import draw_self_blends
-from tools.base_weights import evaluate as evaluate_self_blended
-from tools.base_weights import find_near_duplicates, import_lite0, measure_limits
+from tools.base_weights import evaluate, find_near_duplicates, import_lite0
 
 SIZE = 32
 
@@ -29,31 +27,31 @@ def data_dir(tmp_path):
     return tmp_path
 
 
-# --- evaluate_self_blended.py
+# --- evaluate.py
 
 
-def test_evaluation_measures_every_degradation_and_repeats_itself(data_dir, capsys):
+def test_evaluation_measures_every_corruption_and_repeats_itself(data_dir, capsys):
     weights = data_dir / "weights.h5"
     save_model(lively_network(), weights, {"backbone": "B0", "input_size": SIZE, "faces": "faces"})
     options = ["--data-dir", str(data_dir), "--weights", str(weights), "--draws", "2"]
     for name in ("first.json", "second.json"):
-        assert evaluate_self_blended.main([*options, "--out", str(data_dir / name)]) == 0
+        assert evaluate.main([*options, "--out", str(data_dir / name)]) == 0
     first = json.loads((data_dir / "first.json").read_text())
     assert first == json.loads((data_dir / "second.json").read_text())
     assert (first["faces"], first["groups"], first["draws"]) == (4, 2, 2)
-    assert first["results"].keys() == evaluate_self_blended.DEGRADATIONS.keys()
+    assert first["results"].keys() == evaluate.CORRUPTIONS.keys()
     aucs = [found["metrics"]["roc_auc"]["value"] for found in first["results"].values()]
-    assert len(set(aucs)) > 1  # the degradations do something
+    assert len(set(aucs)) > 1  # the corruptions do something
     printed = capsys.readouterr().out
-    assert all(name in printed for name in evaluate_self_blended.DEGRADATIONS)
+    assert all(name in printed for name in evaluate.CORRUPTIONS)
 
 
-def test_both_halves_of_a_pair_are_degraded_alike():
+def test_both_halves_of_a_pair_are_corrupted_alike():
     """Without a blend both halves stay identical, whatever is done to them."""
     faces = np.stack([to_square(face_bgr(REAL, number, 140), 128) for number in range(3)])
     part = Part(np.concatenate([faces, faces]), np.repeat([REAL, FAKE], 3), np.zeros((6, 5, 2)))
-    for name, step in evaluate_self_blended.DEGRADATIONS.items():
-        found = evaluate_self_blended.degraded(part, step, 5).faces_rgb
+    for name, step in evaluate.CORRUPTIONS.items():
+        found = evaluate.corrupted(part, step, 5).faces_rgb
         assert np.array_equal(found[:3], found[3:]), name
         assert np.array_equal(found, part.faces_rgb) == (name == "as they are"), name
 
@@ -63,7 +61,7 @@ def test_exchanged_faces_keep_their_surroundings_and_get_the_face_of_somebody_of
     faces = np.stack([to_square(face_bgr(REAL, number, 140), 128)[..., ::-1] for number in range(4)])
     landmarks = np.tile(np.float64([(46, 52), (82, 52), (64, 72), (50, 92), (78, 92)]), (4, 1, 1))
     groups, alike = ["a", "a", "a", "b"], []
-    pairs = evaluate_self_blended.exchanged_pairs(Part(faces, np.repeat(REAL, 4), landmarks), groups, (1, 2))
+    pairs = evaluate.exchanged_pairs(Part(faces, np.repeat(REAL, 4), landmarks), groups, (1, 2))
     assert pairs.labels.tolist() == [REAL] * 4 + [FAKE] * 4 and pairs.faces_rgb.shape == (8, 128, 128, 3)
     assert np.array_equal(pairs.faces_rgb[:4], faces)
     for place, fake in enumerate(pairs.faces_rgb[4:]):
@@ -82,49 +80,41 @@ def test_evaluation_on_exchanged_faces_is_another_one(data_dir, capsys):
     options = ["--data-dir", str(data_dir), "--weights", str(weights), "--draws", "1", "--split", "val"]
     found = {}
     for fakes in ("blended", "exchanged"):
-        assert evaluate_self_blended.main([*options, "--fakes", fakes, "--out", str(data_dir / "found.json")]) == 0
+        assert evaluate.main([*options, "--fakes", fakes, "--out", str(data_dir / "found.json")]) == 0
         found[fakes] = json.loads((data_dir / "found.json").read_text())
         assert found[fakes]["fakes"] == fakes and f"fakes {fakes}" in capsys.readouterr().out
     assert found["blended"]["results"] != found["exchanged"]["results"]
 
 
-def test_faces_of_one_group_cannot_be_exchanged(data_dir):
-    weights = data_dir / "weights.h5"
-    save_model(lively_network(), weights, {"backbone": "B0", "input_size": SIZE, "faces": "faces"})
-    rows = [row | {"group": "one"} for row in read_dataset(data_dir / "split_dataset")[1]["test"]]
+def test_faces_of_one_group_cannot_be_exchanged():
+    part = Part(np.zeros((2, SIZE, SIZE, 3), np.uint8), np.repeat(REAL, 2), np.zeros((2, 5, 2)))
     with pytest.raises(InputError, match="of one group"):
-        evaluate_self_blended.load_pairs(rows, Namespace(weights=weights, draws=1, seed=1), "exchanged")
+        evaluate.make_pairs(part, ["one", "one"], Namespace(draws=1, seed=1, fakes="exchanged"))
 
 
 def test_a_quarter_of_the_light_is_a_quarter():
     face_rgb = np.full((64, 64, 3), 200, np.uint8)
-    dark = evaluate_self_blended.DEGRADATIONS["a quarter of the light, with noise"](face_rgb, np.random.default_rng(0))
+    dark = evaluate.CORRUPTIONS["a quarter of the light, with noise"](face_rgb, np.random.default_rng(0))
     assert dark.mean() == pytest.approx(50, abs=0.5) and 2 < dark.std() < 4
 
 
-# --- measure_limits.py
-
-
-def test_limits_are_measured_on_damaged_pairs(data_dir, capsys, monkeypatch):
+def test_limits_are_measured_on_corrupted_pairs(data_dir, capsys, monkeypatch):
     weights = data_dir / "weights.h5"
     save_model(lively_network(), weights, {"backbone": "B0", "input_size": SIZE, "faces": "faces"})
-    for name, values in (
-        ("LIGHTS", (0.1,)),
-        ("NOISE_SIGMAS", (0,)),
-        ("BLURS", (16,)),
-        ("SMEARS", ()),
-        ("SIZES_PX", ()),
-    ):
-        monkeypatch.setattr(measure_limits, name, values)
-    options = ["--data-dir", str(data_dir), "--weights", str(weights), "--draws", "1"]
-    assert measure_limits.main(options) == 0
-    header, *rows = capsys.readouterr().out.splitlines()
-    found = {row[:28].strip(): [float(value) for value in row[28:].split()] for row in rows}
-    assert list(found) == ["none", "light 0.1, noise 0", "out of focus, 16 px"] and header.startswith("damage")
-    assert all(0 <= auc <= 1 for auc, *_ in found.values())
-    brightness, sharpness = ({name: row[place] for name, row in found.items()} for place in (1, 3))
-    assert brightness["light 0.1, noise 0"] == pytest.approx(0.1 * brightness["none"], abs=1)
-    assert sharpness["out of focus, 16 px"] < 0.5 * sharpness["none"], (sharpness, found)
+    limits = {"LIGHTS": (0.1,), "NOISE_SIGMAS": (0,), "BLURS_PX": (16,), "SMEARS": (), "SIZES_PX": ()}
+    for name, values in limits.items():
+        monkeypatch.setattr(evaluate, name, values)
+    options = ["--data-dir", str(data_dir), "--weights", str(weights), "--draws", "1", "--limits"]
+    assert evaluate.main(options) == 0
+    _, header, *rows = capsys.readouterr().out.splitlines()
+    found = {row[:36].strip(): row[36:].split() for row in rows}
+    assert list(found) == ["as they are", "light 0.1, noise 0", "out of focus, 16 px"] and header.startswith(
+        "corruption"
+    )
+    assert all(0 <= float(auc) <= 1 for auc, *_ in found.values())
+    brightness, sharpness = ({name: float(row[place]) for name, row in found.items()} for place in (-4, -2))
+    assert brightness["light 0.1, noise 0"] == pytest.approx(0.1 * brightness["as they are"], abs=1)
+    assert sharpness["out of focus, 16 px"] < 0.5 * sharpness["as they are"], (sharpness, found)
 
 
 # --- draw_self_blends.py
