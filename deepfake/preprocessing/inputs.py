@@ -102,11 +102,9 @@ def list_sources(videos_dir, data_dir=None):
             others.append(path)
     sources = [same[0] for _, same in sorted(by_id.items()) if len(same) == 1]
     for video_id, same in sorted(by_id.items()):
-        if len(same) == 1:
-            continue
         names = " and ".join(f'"{source.filename}"' for source in same)
         error = InputError(f"{names} would share the id {video_id}; rename one", "same_id")
-        problems += [(source.path, error) for source in same]
+        problems += [(source.path, error) for source in same if len(same) > 1]
     return sources, problems, others
 
 
