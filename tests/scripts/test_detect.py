@@ -20,7 +20,7 @@ from rich.cells import cell_len
 from deepfake.evaluation.verdicts import suspicion
 from deepfake.model import weights as weights_module
 from deepfake.model.efficientnet import build_model
-from deepfake.model.scorer import load_scorer, loaded
+from deepfake.model.scorer import _load_on_cpu, load_scorer
 from deepfake.model.weights import save_model
 from deepfake.parallel import failures
 from deepfake.report import answer as answers
@@ -381,14 +381,15 @@ def no_spark():
 
 
 def test_scorer_and_spark_are_ready_when_their_steps_come(weights, no_spark, without_gpu):
-    loaded.clear()
+    _load_on_cpu.cache_clear()
     detect.prefetch(weights).shutdown()
-    assert loaded["key"][0] == str(weights) and SparkContext._active_spark_context is not None
-    assert load_scorer(weights)[0] is loaded["network"]
+    assert _load_on_cpu.cache_info().currsize == 1 and SparkContext._active_spark_context is not None
+    load_scorer(weights)
+    assert _load_on_cpu.cache_info().misses == 1, "it was loaded ahead of its step"
 
 
 def test_a_network_is_built_once_however_many_ask_for_it(weights, without_gpu):
-    loaded.clear()
+    _load_on_cpu.cache_clear()
     with ThreadPoolExecutor(3) as threads:
         first, *others = threads.map(lambda _: load_scorer(weights)[0], range(3))
     assert all(other is first for other in others)
@@ -502,11 +503,11 @@ def test_weights_that_never_saw_a_deepfake_say_so():
     assert "never from deepfakes" in words.doubt({"metrics": metrics, "fakes": "self-blended faces"})
     only_drawn = {"metrics": metrics, "fakes": "self-blended faces", "drawn": True}
     found = words.doubt(only_drawn)
-    assert "blends of them, never from deepfakes" in found and "that a program drew" in found
+    assert "blends of them, never from deepfakes" in found and "learnt from synthetic clips" in found
     found = words.doubt(only_drawn | {"averaged": [{"share": 1.0}]})
-    assert "clips drawn of them, never from deepfakes" in found and "that a program drew" not in found
+    assert "synthetic clips of them, never from deepfakes" in found and "learnt from synthetic clips" not in found
     assert words.doubt({"metrics": metrics, "fakes": "fake videos", "drawn": False}) is None
-    assert "that a program drew" in words.doubt({"metrics": metrics, "fakes": "fake videos", "drawn": True})
+    assert "learnt from synthetic clips" in words.doubt({"metrics": metrics, "fakes": "fake videos", "drawn": True})
     metrics["val_faces"]["roc_auc"]["interval"] = None
     both = words.doubt({"metrics": metrics, "fakes": "self-blended faces"})
     assert "never from deepfakes" in both and "too few people" in both
