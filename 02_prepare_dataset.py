@@ -157,7 +157,7 @@ def describe_dataset(faces, videos, split_of, notes, args):
         "columns": list(table.COLUMNS),
         "faces": args.faces,
         "real_only": args.real_only,
-        "drawn": any(video.entry.drawn for video in videos if video.video_id in used),
+        "drawn": any(video.entry.synthetic for video in videos if video.video_id in used),
         "notes": notes,
         "digest": table.digest_of(faces),
         "faceless": [

@@ -11,8 +11,8 @@ from common.messages import printable
 from deepfake.evaluation import intervals
 from deepfake.evaluation.metrics import MEANINGS
 
-KINDS = dict.fromkeys(("score", "p_fake"), float)  # of the columns that are no text
-KINDS |= dict.fromkeys(("label", "faces", "people", "person", "frames"), "Int64")
+TYPES = dict.fromkeys(("score", "p_fake"), float)  # of the columns that are no text
+TYPES |= dict.fromkeys(("label", "faces", "people", "person", "frames"), "Int64")
 VERDICTS_COLUMNS = ("video_id", "filename", "label", "score", "p_fake", "verdict", "faces", "people", "reason")
 PEOPLE_COLUMNS = ("video_id", "filename", "person", "score", "p_fake", "verdict", "frames", "reason")
 
@@ -20,10 +20,10 @@ PEOPLE_COLUMNS = ("video_id", "filename", "person", "score", "p_fake", "verdict"
 def read_table(path, columns, made_by="04_mapreduce_video_preds.py"):
     """Return the rows of a CSV table as dicts, None for an empty field; raises InputError.
 
-    `columns`: those that it must have, of which those in KINDS become numbers; the first is never empty.
+    `columns`: those that it must have. Those in TYPES become numbers; the first must not be empty.
     """
     try:
-        rows = files.read_csv(path, {column: KINDS.get(column, object) for column in columns})
+        rows = files.read_csv(path, {column: TYPES.get(column, object) for column in columns})
         if not all(row[columns[0]] for row in rows):
             raise ValueError(f"a row has no {columns[0]}")
         for column in {"score", "label"}.intersection(columns):

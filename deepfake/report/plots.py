@@ -61,7 +61,7 @@ def draw_confusion(path, labels, predicted, title, unit):
 def draw_robustness(path, table, names):
     """Write ROC AUC and log loss per face, one above the other, by corruption and severity, with their 95 % intervals.
 
-    `table`: rows of robustness.csv, of each corruption from weak to strong; `names`: what to write below each.
+    `table`: rows of robustness.csv, of each corruption from mild to severe; `names`: what to write below each.
     """
     corruptions = list(dict.fromkeys(row["corruption"] for row in table))
     figure, axes = new_figure(max(10, 2.3 * len(corruptions) + 1.2), 6.7)  # the title needs 10 inches
