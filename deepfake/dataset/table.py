@@ -21,7 +21,7 @@ REDO_DATASET = "run 02_prepare_dataset.py --force"
 
 
 def face_table(videos, split_of=None):
-    """Return a DataFrame of COLUMNS, a row for each face of the Videos. `file` has no folder, `video_frames` is how many were taken.
+    """Return a DataFrame of COLUMNS, a row for each face of the Videos. `file` has no folder.
 
     `split_of`: {group: split}; without it there is no column `split`.
     """
@@ -64,7 +64,7 @@ def write_table(faces, path):
 
 
 def read_split(split_dir):
-    """Return {split: rows of split.csv as dicts}, with `path` added and `file` without folders. Raises OSError, ValueError, KeyError."""
+    """Return {split: rows of split.csv as dicts}, with `path` added and `file` without folders."""
     parts = {split: [] for split in SPLITS}
     for row in files.read_csv(split_dir / paths.SPLIT_TABLE, TYPES):
         parts[row["split"]].append(row | {"path": split_dir / row["file"], "file": Path(row["file"]).name})
@@ -86,7 +86,7 @@ def read_dataset(split_dir):
 
 
 def read_test_faces(split_dir, limit):
-    """Return (rows with `path`, rows of videos without a face, kind of faces) of the first `limit` test videos. Raises InputError."""
+    """Return (rows with `path`, rows of videos without a face, kind of faces) of `limit` test videos. Raises InputError."""
     dataset, parts = read_dataset(split_dir)
     rows, faceless = parts["test"], [row for row in dataset["faceless"] if row["split"] == "test"]
     kept = set(sorted({row["video_id"] for row in rows + faceless})[:limit])

@@ -17,15 +17,13 @@ DENSE_UNITS = (256, 64)
 DROPOUT = 0.3
 IMAGENET_MEAN_RGB = np.array([0.485, 0.456, 0.406])  # of pixels in 0..1; torchvision and efficientnet agree
 IMAGENET_STD_RGB = np.array([0.229, 0.224, 0.225])
-SCALE, OFFSET = (
-    1 / (255 * IMAGENET_STD_RGB),
-    -IMAGENET_MEAN_RGB / IMAGENET_STD_RGB,
-)  # normalise grey levels: x * SCALE + OFFSET
-NORM_MOMENTUM = 0.9  # Keras's 0.99 makes validation meaningless for the first hundreds of steps
+# Normalised grey levels are x * SCALE + OFFSET.
+SCALE, OFFSET = 1 / (255 * IMAGENET_STD_RGB), -IMAGENET_MEAN_RGB / IMAGENET_STD_RGB
+NORM_MOMENTUM = 0.9  # with Keras's 0.99, validation means nothing for hundreds of steps
 
 
 def load_keras():
-    """Import Keras and efficientnet without their noise; returns (keras, efficientnet.keras)."""
+    """Import Keras and efficientnet without their start-up noise; return (keras, efficientnet.keras)."""
     quiet_libraries()
     import keras
 
@@ -38,9 +36,8 @@ def build_model(backbone, input_size, backbone_weights=None, for_training=False)
     """Return EfficientNet `backbone` ("B0"…"B7") under two dense layers and a sigmoid, score = P(real).
 
     Input: RGB (n, input_size, input_size, 3) in grey levels 0..255, uint8 or float32; output (n, 1).
-    `backbone_weights`: path of headless weights as the efficientnet package publishes them, else random.
-    `for_training` changes the speed alone.
-    Tan & Le, "EfficientNet", ICML 2019.
+    `backbone_weights`: path of weights without top layers, as the efficientnet package publishes them, else random.
+    `for_training` changes nothing but the speed. Tan & Le, "EfficientNet", ICML 2019.
     """
     keras, _ = load_keras()
     build = getattr(importlib.import_module("efficientnet.model"), f"EfficientNet{backbone}")
