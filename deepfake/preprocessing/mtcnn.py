@@ -16,7 +16,7 @@ from deepfake import onnx_graph
 
 PYRAMID_SCALE, PYRAMID_FACTOR = 0.6, 0.709  # at 0.6, windows of 12 px find faces from 20 px
 WINDOW_PX, WINDOW_STRIDE_PX = 12, 2  # of P-Net
-MIN_SIDE_PX = 32  # of a picture: a smaller one has no level for P-Net
+MIN_SIDE_PX = 32  # of a picture: a smaller one hardly holds a face of 20 px
 MEAN, SCALE = 127.5, 1 / 128  # of grey levels
 LEAST_CONFIDENCE = {"pnet": 0.6, "rnet": 0.7, "onet": 0.8}  # a network passes on boxes above it
 OVERLAP_IN_LEVEL, OVERLAP = 0.5, 0.7  # of two boxes that overlap more, the less confident one goes
