@@ -82,19 +82,13 @@ def write_dataset(faces, videos, record, split_dir, prepared_dir):
 
 def is_complete(faces, record, split_dir, prepared_dir):
     """Tell whether both folders were made from these faces and no file is missing."""
-    same = all(files.read_json(folder / paths.SPLIT_RECORD) == record for folder in (split_dir, prepared_dir))
-
-    def holds(folder, names):
-        return folder.is_dir() and set(os.listdir(folder)).issuperset(names)
-
-    return (
-        same
-        and (split_dir / paths.SPLIT_TABLE).is_file()
-        and all(
-            holds(split_dir / split / CLASS_NAMES[label], names) and holds(prepared_dir / CLASS_NAMES[label], names)
-            for (split, label), names in faces.groupby(["split", "label"], observed=True)["file"]
-        )
-    )
+    if any(files.read_json(folder / paths.SPLIT_RECORD) != record for folder in (split_dir, prepared_dir)):
+        return False
+    for (split, label), names in faces.groupby(["split", "label"], observed=True)["file"]:
+        for folder in (split_dir / split / CLASS_NAMES[label], prepared_dir / CLASS_NAMES[label]):
+            if not folder.is_dir() or not set(os.listdir(folder)).issuperset(names):
+                return False
+    return (split_dir / paths.SPLIT_TABLE).is_file()
 
 
 def refuse_own_folder(folder):

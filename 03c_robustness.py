@@ -36,9 +36,8 @@ STAGE = "03c"
 TIMEOUT_S = 600  # per video and severity
 TIME_ROUNDING_S = 0.0006  # frames.json holds milliseconds
 MEASURED = ("roc_auc", "log_loss", "accuracy")
-COLUMNS = ("corruption", "severity", "label", "faces", "videos", "groups") + tuple(
-    f"{of}{name}{end}" for of in ("", "video_") for name in MEASURED for end in ("", "_low", "_high")
-)
+COLUMNS = ("corruption", "severity", "label", "faces", "videos", "groups")
+COLUMNS += tuple(f"{of}{name}{end}" for of in ("", "video_") for name in MEASURED for end in ("", "_low", "_high"))
 
 
 @dataclass(frozen=True)
@@ -156,7 +155,7 @@ def score_all(args, rows, chosen, face_scorer, record, scores_path, made_from):
 
     `scores_path` keeps every complete severity, so that the next run goes on after it.
     """
-    kept = files.read_json(scores_path) or {}
+    kept = files.read_json(scores_path, scores={})
     complete = kept["scores"] if kept.get("made_from") == made_from and not args.force else {}
     paths = {row["file"]: row["path"] for row in rows}
 

@@ -39,9 +39,8 @@ SCHEMA = (
     "score double, reason string, face_px double, frame_px double, brightness double, sharpness double, video_frames int, "
     "broken string"
 )
-IS_FACE = (
-    "broken is null and video_id is not null and coalesce(score, 0) between 0 and 1 and coalesce(label, 0) in (0, 1)"
-)
+IS_FACE = "broken is null and video_id is not null and coalesce(score, 0) between 0 and 1 "
+IS_FACE += "and coalesce(label, 0) in (0, 1)"
 # Where no line is a prediction, this rule would leave out the stage that counts the broken ones.
 KEEPS_OBSERVATION = "org.apache.spark.sql.execution.adaptive.AQEPropagateEmptyRelation"
 MISSING_P_FAKE = 0.5  # Kaggle's form has no "cannot judge"

@@ -19,8 +19,6 @@ DARK_NOISE_SIGMA = 3.0  # grey levels of the sensor's noise, whatever light is l
 NORMAL_VALUES = np.array([NormalDist().inv_cdf((byte + 0.5) / 256) for byte in range(256)], np.float32)
 NORMAL_VALUES /= NORMAL_VALUES.std()
 IP_OFFSET = 6 * math.log2(1.4)  # quantiser steps between keyframes and other frames: x264's default ratio is 1.4
-
-
 opened = threading.local()  # codecs, kept per thread: opening an x264 encoder takes longer than encoding a face
 
 

@@ -27,10 +27,8 @@ MASK_NODES = 5  # per side, of the field that deforms the mask
 MASK_DEFORMATION = 0.035  # of the picture's size, standard deviation at a node
 FACE_NODES, FACE_DEFORMATION = 4, 0.02  # the same, of the field that reshapes a face
 FIRST_BLUR, SECOND_BLUR = (0.005, 0.03), (0.005, 0.1)  # of the picture's size
-SMALLEST_DIFFERENCE = (
-    0.4  # grey levels, mean over the picture: less cannot be seen, so it is blended again (half of the mouths)
-)
-MOST_DRAWS = 5
+SMALLEST_DIFFERENCE = 0.4  # grey levels, mean over the picture: less cannot be seen, as of half of the mouths
+MOST_DRAWS = 5  # until the difference can be seen
 
 
 def to_levels(pixels):

@@ -15,9 +15,7 @@ from deepfake.preprocessing import inputs
 VIDEO, KEY = 0, 1  # what an item is: videos sort before values of the key `group`
 CUTS_PERCENT = (80, 90)  # of the faces of the rarer class: training ends at the first, validation at the second
 CUTS_BEFORE_TEST = (89,)  # of what a test list leaves: 80 of 90
-UNUSUALLY_LARGE = (
-    2  # times the median group: in a small dataset, a group above a part's share can still be an ordinary one
-)
+UNUSUALLY_LARGE = 2  # times the median group: in a small dataset, an ordinary group can be above a part's share
 
 
 def split_groups(sizes, cuts_percent=CUTS_PERCENT):

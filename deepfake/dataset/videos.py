@@ -59,7 +59,7 @@ def load_videos(videos_dir, frames_dir, data_dir, stage="reading", strict=False)
         video.frame_px = max(frames_record.get("width", 0), frames_record.get("height", 0)) or None
         video.video_frames = len(frames_record.get("frames", ())) or None
         faces_record = files.read_json(folder / "faces" / paths.FACES_RECORD)
-        if isinstance(faces_record, dict) and "faces" in faces_record:
+        if "faces" in faces_record:
             try:
                 video.reason = faces_record["reason"]
                 video.faces = [crops.read_face(face) for face in faces_record["faces"]]

@@ -14,15 +14,8 @@ import numpy as np
 from deepfake import onnx_graph
 from deepfake.model import efficientnet
 
-STAGES = (  # of B0: filters, blocks, stride of the first block, kernel px; table 1 of the paper
-    (16, 1, 1, 3),
-    (24, 2, 2, 3),
-    (40, 2, 2, 5),
-    (80, 3, 2, 3),
-    (112, 3, 1, 5),
-    (192, 4, 2, 5),
-    (320, 1, 1, 3),
-)
+# Of B0: filters, blocks, stride of the first block, kernel px; table 1 of the paper.
+STAGES = ((16, 1, 1, 3), (24, 2, 2, 3), (40, 2, 2, 5), (80, 3, 2, 3), (112, 3, 1, 5), (192, 4, 2, 5), (320, 1, 1, 3))
 WIDTHS = (1.0, 1.0, 1.1, 1.2, 1.4, 1.6, 1.8, 2.0)  # of B0 to B7: factors on the filters
 DEPTHS = (1.0, 1.1, 1.2, 1.4, 1.8, 2.2, 2.6, 3.1)  # of B0 to B7: factors on the blocks
 STEM_FILTERS, TOP_FILTERS, EXPANSION, SQUEEZE = 32, 1280, 6, 0.25

@@ -83,9 +83,9 @@ def is_training(known):
     """Tell whether a JSON object says what a scorer was trained on, as 03 writes it."""
     numbers = [known.get(name) for name in ("real_videos", "fake_videos", "faces", "self_blend")]
     folders = known.get("fake_folders")
-    return all(isinstance(n, (int, float)) and 0 <= n < predictions.LARGEST_NUMBER for n in numbers) and (
-        isinstance(folders, list) and all(isinstance(name, str) for name in folders)
-    )
+    if not all(isinstance(n, (int, float)) and 0 <= n < predictions.LARGEST_NUMBER for n in numbers):
+        return False
+    return isinstance(folders, list) and all(isinstance(name, str) for name in folders)
 
 
 def read_metrics(path):
@@ -128,9 +128,8 @@ def training_data(record):
     blends = record.get("fakes") == SELF_BLENDED_FACES or known.get("self_blend") == 1
     what = f"{learnt_from(record)}, no deepfakes" if blends else "real and fake videos"
     if known:
-        counts = " and ".join(
-            f"{known[f'{kind}_videos']:,} {kind}" for kind in CLASS_NAMES[::-1] if known[f"{kind}_videos"]
-        )
+        videos = {name: known[f"{name}_videos"] for name in CLASS_NAMES[::-1]}
+        counts = " and ".join(f"{number:,} {name}" for name, number in videos.items() if number)
         what += f": {known['faces']:,} faces of {counts} videos or photos"
         if folders := known["fake_folders"]:
             what += f"; fakes from {', '.join(folders)}"
