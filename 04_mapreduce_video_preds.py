@@ -35,10 +35,9 @@ from deepfake.report import plots
 
 STAGE = "04"
 SCHEMA = (
-    "video_id string, filename string, `group` string, split string, frame int, person int, label int, "
-    "score double, reason string, face_px double, frame_px double, brightness double, sharpness double, video_frames int, "
-    "broken string"
+    "video_id string, filename string, `group` string, split string, frame int, person int, label int, score double, "
 )
+SCHEMA += "reason string, face_px double, frame_px double, brightness double, sharpness double, video_frames int, broken string"
 IS_FACE = "broken is null and video_id is not null and coalesce(score, 0) between 0 and 1 "
 IS_FACE += "and coalesce(label, 0) in (0, 1)"
 # Where no line is a prediction, this rule would leave out the stage that counts the broken ones.
@@ -86,10 +85,7 @@ def judge_videos(faces, aggregate):
 
 
 def read_faces(spark, path):
-    """Return (DataFrame of faces, Observation of the broken lines: their `number` and an `example`).
-
-    The observation is complete once a result of the DataFrame has been collected.
-    """
+    """Return (DataFrame of faces, Observation of broken lines: `number` and `example`, known once a result is collected)."""
     from pyspark.sql import Observation
     from pyspark.sql import functions as f
 

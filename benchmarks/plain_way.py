@@ -1,6 +1,6 @@
 """Take frames and faces the plain way, as a short script of one's own would: for pipeline.py.
 
-Reads every frame, saves 11 at their full size, builds the detector once and gives it one frame after the other.
+Reads every frame, saves 11 at full size, builds the detector once and gives it one frame after the other.
 """
 
 import sys

@@ -6,9 +6,9 @@ Rerun   measures again
 
     python benchmarks/prediction.py --data-dir demo
 
-Both in one process, in turns, after one warm-up each. The arrays are decoded before. The start, loading the network included, is
-measured apart, each in a process of its own. On a CPU, this project scores without TensorFlow.
-Peak memory is that of a process that does nothing else; that of Keras holds the arrays.
+Both run in one process, in turns, after one warm-up each. The arrays are decoded before. The start, with loading the scorer, is
+measured apart, each in a process of its own. On a CPU, this project scores without TensorFlow. Peak memory is of a process that
+does nothing else; Keras's holds the arrays.
 """
 
 import argparse

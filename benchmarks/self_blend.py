@@ -58,12 +58,12 @@ def measure(part, seed, repetitions):
         return batches.prefetch(lambda epoch: batches.augmented_batches(part, BATCH_SIZE, seed, epoch, share))
 
     rates = {}
-    with ExitStack() as stack:  # as 03 does, before there is a network
+    with ExitStack() as stack:  # as 03 does, before there is a model
         batches_of = {name: stack.enter_context(epochs(share)) for name, share in SHARES.items()}
         model = efficientnet.build_model("B0", INPUT_SIZE, for_training=True)
         optimizer = training.make_optimizer(LEARNING_RATE, TRAINING_STEPS)
         model.compile(optimizer=optimizer, loss="binary_crossentropy", metrics=["accuracy"], jit_compile=False)
-        training_rate(model, batches.augmented_batches(part, BATCH_SIZE, seed, 1))  # traces the network once
+        training_rate(model, batches.augmented_batches(part, BATCH_SIZE, seed, 1))  # traces the model once
         for number in range(1, repetitions + 1):
             for name in sorted(SHARES, reverse=number % 2 == 0):
                 rates.setdefault(("input alone", name), []).append(input_rate(batches_of[name](number)))

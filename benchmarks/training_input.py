@@ -6,10 +6,10 @@ Rerun   measures again
 
     python benchmarks/training_input.py --data-dir demo
 
-All decode, resize and augment the same files on all CPUs (OpenCV itself in one thread) and hand batches of 32 to the `fit` of a
-network that looks at one pixel. The first epoch is from disk. Later ones are from memory for this project and for Keras with
-`cache()`, which keeps uint8 faces; Keras as it comes decodes again. One run each, imports apart. Images per CPU second say what
-the input takes away from a network that trains on the same CPUs; a busy machine disturbs them less.
+All decode, resize and augment the same files on all CPUs (OpenCV in one thread) and hand batches of 32 to the `fit` of a model
+that looks at one pixel. The first epoch comes from disk, later ones from memory: for this project, and for Keras with `cache()`,
+which keeps uint8 faces; Keras as it comes decodes again. One run each, imports apart. Images per CPU second say what the input
+takes away from a training on the same CPUs; a busy machine disturbs them less.
 """
 
 import argparse
@@ -87,9 +87,9 @@ CONTENDERS = {PROJECT: project_epochs, KERAS: keras_epochs, CACHED_KERAS: cached
 
 
 def idle_model(input_size):
-    """Return a compiled network that looks at one pixel of a face, so that `fit` costs nothing but its input.
+    """Return a compiled model that looks at one pixel of a face, so that `fit` costs nothing but its input.
 
-    It takes the uint8 faces as they are: turning them into floats is the network's work.
+    It takes the uint8 faces as they are: turning them into floats is the model's work.
     """
     keras, _ = efficientnet.load_keras()
     inputs = keras.Input((input_size, input_size, 3), dtype="uint8")

@@ -6,7 +6,7 @@ Rerun   measures again, on the same scores
 
     python benchmarks/verdicts.py --work-dir /tmp/verdicts
 
-No contender draws, bootstraps or writes anything but video_preds.csv. The table comes only if all wrote the same.
+No contender draws plots, bootstraps, or writes anything but video_preds.csv. There is no table unless all wrote the same.
 """
 
 import csv

@@ -40,14 +40,11 @@ class OnnxGraph:
 
 
 def open_session(model, threads, pictures_of_one_size=False):
-    """Return an ONNX Runtime session of a serialised model, on `threads` CPU threads.
-
-    Memory is kept from one picture to the next only for pictures of one size: else it would only grow.
-    """
+    """Return an ONNX Runtime session of a serialised model, on `threads` CPU threads."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.enable_cpu_mem_arena = pictures_of_one_size
+    options.enable_cpu_mem_arena = pictures_of_one_size  # with other pictures, the memory kept would only grow
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -45,14 +45,11 @@ def parse_line(text):
 
 
 def read_predictions(path):
-    """Return (prediction lines, how many lines are none). Raises InputError.
-
-    Only a line feed ends a line: names may hold other line ends of Unicode.
-    """
+    """Return (prediction lines, how many lines are none). Raises InputError."""
     lines, broken = [], 0
     try:
         with open(path, "rb") as file:
-            for text in filter(bytes.strip, file):
+            for text in filter(bytes.strip, file):  # bytes: names may hold other line ends of Unicode
                 try:
                     lines.append(parse_line(text))
                 except (ValueError, RecursionError):

@@ -38,10 +38,7 @@ def score_faces(scorer, paths, input_size, stage, calibration=UNCHANGED, measure
 
 
 def score_rows(scorer, rows, record, stage):
-    """Return (rows with brightness and sharpness, their scores as from `score_faces`) of rows with `path`.
-
-    `record`: the model card, with input_size and, perhaps, calibration.
-    """
+    """Return (rows with brightness and sharpness, their scores as from `score_faces`) of rows with `path` by a model card."""
     measures, face_paths = np.zeros((len(rows), 2)), [row["path"] for row in rows]
     scores = score_faces(scorer, face_paths, record["input_size"], stage, read_parameters(record, "faces"), measures)
     return predictions.measured(rows, measures), scores

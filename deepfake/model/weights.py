@@ -25,9 +25,9 @@ loading = threading.Lock()  # detect.py prefetches the scorer in a thread
 
 
 def download_weights(kind, backbone):
-    """Return the path of "imagenet" or "noisy-student" weights without top layers, downloaded once. Raises InputError.
+    """Return the path of "imagenet" or "noisy-student" weights without top layers, downloaded once into Keras's cache.
 
-    Addresses and checksums are those of the efficientnet package; the cache is Keras's.
+    Addresses and checksums are those of the efficientnet package. Raises InputError.
     """
     published, name = importlib.import_module("efficientnet.weights"), f"efficientnet-{backbone.lower()}"
     if kind == "imagenet":

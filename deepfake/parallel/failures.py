@@ -44,12 +44,9 @@ def failures(data_dir):
 
 
 def write_failed_table(data_dir):
-    """Rebuild failed.csv (stage, video, reason) from the records.
-
-    After writing they are listed again, as another shard may have added one meanwhile.
-    """
+    """Rebuild failed.csv (stage, video, reason) from the records."""
     written = None
-    while (rows := failures(data_dir)) != written:
+    while (rows := failures(data_dir)) != written:  # once more, if another shard has added one meanwhile
         files.write_csv(Path(data_dir) / paths.FAILED_TABLE, ("stage", "video", "reason"), rows)
         written = rows
 

@@ -40,10 +40,7 @@ class Job:
         return InputError(f"{place}; rename one of them", "not_ours")
 
     def finished(self):
-        """Return the record of a complete result of the same input with the same settings, else None.
-
-        A result without what was `unreadable` is not complete.
-        """
+        """Return the record of a result of the same input and settings; None if there is none or it has `unreadable` parts."""
         record = files.read_json(self.target_dir / self.record_name)
         try:
             fits = record and not record.get("unreadable") and record.get("made_from") == self.made_from()
@@ -58,11 +55,6 @@ class Job:
                 (folder / name).write_bytes(data)
             files.write_json(folder / self.record_name, record)
         return record
-
-    def discard_outdated(self):
-        """Remove an older result unless it still fits: the input has changed and has failed."""
-        if not self.blocked() and self.finished() is None:
-            shutil.rmtree(self.target_dir, ignore_errors=True)
 
 
 def work_through(stage, function, jobs, args, data_dir, problems=(), set_up=None):
@@ -81,7 +73,7 @@ def work_through(stage, function, jobs, args, data_dir, problems=(), set_up=None
             done.append((job, record))
         else:
             todo.append(job)
-    if spark.on_spark(args):
+    if args.spark_master or spark.under_spark_submit():
         name = f"{stage} of {len(todo)} videos"
         results = spark.run_on_spark(args.spark_master, name, function, todo, args.timeout, set_up, (1,))
     else:
@@ -99,7 +91,8 @@ def work_through(stage, function, jobs, args, data_dir, problems=(), set_up=None
         for job, result in chain(blocked, done, progress(results if todo else (), len(todo), stage, "videos")):
             if isinstance(result, InputError):
                 fail(job.path, result)
-                job.discard_outdated()
+                if not job.blocked() and job.finished() is None:  # an older result, of an input that has changed
+                    shutil.rmtree(job.target_dir, ignore_errors=True)
             else:
                 failures.forget_failure(data_dir, stage, job.path)
                 counts.update(result.get("counts", {}))

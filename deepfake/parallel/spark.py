@@ -164,8 +164,3 @@ def run_on_spark(master, name, function, tasks, timeout_s, initializer=None, ini
 def under_spark_submit():
     """Tell whether spark-submit has started this process."""
     return "PYSPARK_GATEWAY_PORT" in os.environ
-
-
-def on_spark(args):
-    """Tell whether a script is to work on a Spark cluster: the named one, or that of spark-submit."""
-    return bool(args.spark_master) or under_spark_submit()

@@ -7,7 +7,6 @@ import pytest
 
 from common.errors import InputError, OutputError
 from deepfake.parallel import loop, pool, spark
-from deepfake.parallel.spark import on_spark
 from tests.spark_tasks import behave_as_record, cannot_start, count_start  # by a name that executors can import
 
 MASTER = "local[2]"
@@ -69,7 +68,7 @@ def test_work_through_takes_spark(monkeypatch, capsys, tmp_path):
     assert asked == [(MASTER, "00 of 1 videos")] and "00: 1 videos, 2 letters, 0 failed" in capsys.readouterr().err
 
 
-def test_on_spark(monkeypatch):
-    assert on_spark(Namespace(spark_master=MASTER)) and not on_spark(Namespace(spark_master=None))
-    monkeypatch.setenv("PYSPARK_GATEWAY_PORT", "4040")  # as under spark-submit
-    assert on_spark(Namespace(spark_master=None))
+def test_spark_submit_is_known_by_its_gateway(monkeypatch):
+    assert not spark.under_spark_submit()
+    monkeypatch.setenv("PYSPARK_GATEWAY_PORT", "4040")
+    assert spark.under_spark_submit()

@@ -22,7 +22,7 @@ from common.constants import REAL, SELF_BLENDED_FACES
 from common.errors import InputError
 from common.messages import say
 from deepfake.dataset import table
-from deepfake.evaluation import intervals, predictions
+from deepfake.evaluation import intervals, results
 from deepfake.evaluation.calibration import calibrate, in_words, make_calibration
 from deepfake.model import batches, efficientnet, weights
 from deepfake.model import record as model_record
@@ -57,7 +57,7 @@ def score_pairs(model, rows, input_size, seed):
     """Return (rows of the real faces and of their blends, the model's own scores). Raises InputError."""
     rows = [row for row in rows if row["label"] == REAL]
     pairs = batches.blended_pairs(batches.load_part(rows, input_size, None), seed)
-    return rows + [predictions.self_blended_row(row) for row in rows], evaluate.raw_scores(model, pairs)
+    return results.pairs_of(rows), evaluate.raw_scores(model, pairs)
 
 
 def build_parser():
@@ -101,7 +101,7 @@ def main(argv=None):
             "settings": record.get("settings") or record.get("asked"),
         }  # older: asked
         averaged.append(known | {name: record.get(name) for name in ("weights_digest", "data_digest")})
-    results = {
+    found = {
         "aggregation": "mean",
         "calibration": calibration,
         "fakes": SELF_BLENDED_FACES,
@@ -109,7 +109,7 @@ def main(argv=None):
         "drawn": any(record.get("drawn") for record in records),
         "starting_weights": "averaged",
     }
-    record = model_record.describe_model(settings, dataset, {"averaged": averaged}, {}) | results
+    record = model_record.describe_model(settings, dataset, {"averaged": averaged}, {}) | found
     weights.save_model(model, args.out, record)
     say(f"{args.out}: mean of {len(shares)} weights; calibration: {in_words(calibration)}")
     intervals.say_headline("validation faces", metrics["val_faces"])  # the test set must not choose the shares
