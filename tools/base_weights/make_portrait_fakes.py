@@ -109,9 +109,8 @@ def exchange_face(target, source, rng):
     half = HALF_CROP * max(target.eyes_px, np.hypot(*(landmarks[3:].mean(axis=0) - landmarks[:2].mean(axis=0))))
     corner, side = landmarks.mean(axis=0) - half, int(2 * half)
     region = rng.choice(list(self_blending.REGIONS), p=list(self_blending.REGIONS.values()))
-    mask = self_blending.soften(
-        self_blending.deform(self_blending.region_mask(landmarks - corner, side, region), rng), rng
-    )
+    mask = self_blending.deform(self_blending.region_mask(landmarks - corner, side, region), rng)
+    mask = self_blending.soften(mask, rng)
     mask = cv2.warpAffine(mask, np.float32([(1, 0, corner[0]), (0, 1, corner[1])]), (width, height))
     below, above = (cv2.cvtColor(np.float32(picture) / 255, cv2.COLOR_BGR2Lab) for picture in (photo, face))
     inside, share = mask > 0.5, rng.uniform(*COLOUR_MATCH)
@@ -129,19 +128,14 @@ def lay_on_canvas(portrait):
     padded = cv2.copyMakeBorder(portrait.read(), *[drawing.MARGIN_PX] * 4, cv2.BORDER_REFLECT_101)
     to_portrait = drawing.warp_to_canvas(portrait.landmarks)
     bgr = cv2.remap(padded, to_portrait, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
-    head, shoulders = (
-        drawing.soft_ellipse(centre, radii, 12, 3)
-        for centre, radii in (((320, 250), (150, 170)), ((320, 560), (280, 215)))
-    )
+    head = drawing.soft_ellipse((320, 250), (150, 170), 12, 3)
+    shoulders = drawing.soft_ellipse((320, 560), (280, 215), 12, 3)
     return drawing.with_skin(np.float32(bgr) / 255, np.clip(head + shoulders, 0, 1))
 
 
-def entries_of(real, fake, group, altered=None, **facts):
-    """Return the items of metadata.json for a real and its fake; `altered`: more of the fake, `facts`: of both."""
-    return {
-        real.name: {"label": "REAL", "group": group, **facts},
-        fake.name: {"label": "FAKE", "group": group, "original": real.name, **(altered or {}), **facts},
-    }
+def entries_of(real, fake, **facts):
+    """Return the items of metadata.json for a real and its fake; `facts`: more of both."""
+    return {real.name: {"label": "REAL", **facts}, fake.name: {"label": "FAKE", "original": real.name, **facts}}
 
 
 def make_photos(out_dir, pair, group, seed):
@@ -154,7 +148,7 @@ def make_photos(out_dir, pair, group, seed):
         altered = exchange_face(target, others[rng.integers(len(others))], rng)
         if not (cv2.imwrite(str(real), target.read()) and cv2.imwrite(str(fake), altered)):
             raise OutputError(f"{fake} could not be written: is the disk full?")
-        entries |= entries_of(real, fake, group)
+        entries |= entries_of(real, fake, group=group)
     return entries
 
 
@@ -165,8 +159,9 @@ def make_clips(out_dir, pair, group, seed, actors):
         facts, frames = drawing.actor_frames(seed, pair.number * actors + number, portraits)
         real, fake = (out_dir / f"{group}_{number}_{kind}.mp4" for kind in ("real", "fake"))
         drawing.write_clips([real, fake], (moment[:2] for moment in islice(frames, CLIP_FRAMES)), CLIP_FRAMES)
-        altered = {"altered_person": facts["altered_person"]} if facts["altered_person"] != "" else {}
-        entries |= entries_of(real, fake, group, altered, drawn=True)
+        entries |= entries_of(real, fake, group=group, drawn=True)
+        if facts["altered_person"] != "":
+            entries[fake.name]["altered_person"] = facts["altered_person"]
     return entries
 
 
