@@ -6,8 +6,8 @@ Rerun   goes on with what is complete
 
     python benchmarks/sample_seeds.py --out /tmp/seeds --seeds 1 2 3
 
-No actor of a test set is in that seed's training or validation set. Score = P(real), 1 real, 0 fake. Intervals: cluster bootstrap over
-actors.
+No actor of a test set is in that seed's training or validation set. Score = P(real), 1 real, 0 fake. Intervals: cluster
+bootstrap over actors.
 """
 
 import csv
