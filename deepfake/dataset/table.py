@@ -43,27 +43,29 @@ def balance(faces):
     """Return the faces, each split with equally many of each label: the last, alphabetically, of the larger class are left out.
 
     So few videos of that class remain but each keeps its frames; at most one a split stays partial, its `video_frames` lowered.
+    Works on `faces` itself, as there may be millions.
     """
-    faces = faces.sort_values(["split", "video_id", "frame", "person"])
+    faces.sort_values(["split", "video_id", "frame", "person"], inplace=True)
     of_class = faces.groupby(["split", "label"], observed=True)
     room = of_class.size().groupby("split", observed=True).min()
     kept = of_class.cumcount() < faces["split"].astype(str).map(room)
     partial = faces["video_id"].isin(faces["video_id"][~kept])
-    faces = faces[kept]
-    frames = faces.groupby("video_id")["frame"].transform("nunique")
-    return faces.assign(video_frames=faces["video_frames"].mask(partial[kept], frames))
+    frames = faces["frame"].where(kept).groupby(faces["video_id"]).transform("nunique")
+    faces["video_frames"] = faces["video_frames"].mask(partial, frames)
+    return faces[kept]
 
 
 def digest_of(faces):
     """Return the digest of what a network is trained on."""
     trained_on = [column for column in COLUMNS if column not in NOT_TRAINED_ON]
-    return files.digest_of_list(map(json.dumps, faces[trained_on].itertuples(index=False, name=None)))
+    return files.digest_of_list(map(json.dumps, zip(*(faces[column] for column in trained_on), strict=True)))
 
 
 def write_table(faces, path):
     """Write split.csv, in which `file` has the folders of its split and class before it."""
     folders = faces["split"].astype(str) + "/" + faces["label"].map(dict(enumerate(CLASS_NAMES))) + "/"
-    faces = faces.assign(file=folders + faces["file"])
+    faces = faces.copy(deep=False)
+    faces["file"] = folders + faces["file"]
     faces.to_csv(path, columns=list(COLUMNS), index=False, lineterminator="\n", errors=files.SURROGATES)
 
 
