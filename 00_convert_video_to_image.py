@@ -27,9 +27,9 @@ TIMEOUT_S = 600  # per video
 
 
 def choose_frames(times_s, count=FRAMES_PER_VIDEO):
-    """Return the sorted indices of `count` different frames nearest to evenly spaced moments, the first and last included.
+    """Return the sorted indices of `count` frames, evenly spaced in time, the first and the last among them.
 
-    `times_s`: sorted presentation times of all frames. All indices if there are no more frames than that.
+    `times_s`: presentation times of all frames, sorted. A video with no more than `count` frames gives them all.
     """
     times_s = np.asarray(times_s, dtype=float)
     if len(times_s) <= count:
@@ -45,9 +45,9 @@ def choose_frames(times_s, count=FRAMES_PER_VIDEO):
 
 
 def read_in_order(path, count, frame_count):
-    """Return (frames, times_s, total) by decoding every frame; for files whose packets carry no usable times.
+    """Return (frames, times_s, total) by decoding every frame: for files whose packets have no usable times.
 
-    `frame_count` is a guess; if the file delivers another number it is read once more.
+    `frame_count` is a guess; if it is wrong, the file is read a second time.
     """
     for _ in range(2):
         kept, total, wanted = {}, 0, set(choose_frames(range(frame_count), count))
@@ -70,7 +70,7 @@ def read_video(path, count, max_side):
 
     Pictures are uint8 BGR (h, w, 3), `shown` is the (width, height) that players show, facts are fields of frames.json.
     """
-    gc.collect()  # a PyAV frame asked for its side data holds itself: at 1080p, 50 MB a video would pile up
+    gc.collect()  # a PyAV frame whose side data was read holds itself: at 1080p, 50 MB a video would pile up
     container, stream = decoding.open_video(path)
     with container:
         packets, cut_off = [], False
@@ -112,7 +112,7 @@ def read_video(path, count, max_side):
 
 
 def read_photo(path, max_side):
-    """Return the same as read_video for a still image, turned upright as its EXIF rotation says. Raises InputError."""
+    """Return the same as `read_video` for a photo, turned upright as its EXIF data say. Raises InputError."""
     Image.MAX_IMAGE_PIXELS = None  # check_size is stricter
     try:
         with Image.open(path, formats=("JPEG", "PNG", "WEBP")) as image:
@@ -129,7 +129,7 @@ def read_photo(path, max_side):
 
 
 def origin(job):
-    """Return what identifies the content of a Job's video or photo, without reading it."""
+    """Return what identifies a Job's video or photo, without reading it."""
     return {"filename": job.payload.filename, **files.source_stamp(job.path)}
 
 
@@ -164,7 +164,7 @@ def convert(job):
 
 
 def prune(frames_dir, videos_dir):
-    """Remove the folders made from videos that are no longer there."""
+    """Remove the frames of videos that are no longer there."""
     root = videos_dir.parent if videos_dir.is_file() else videos_dir
     for folder in inputs.list_frame_dirs(frames_dir):
         filename = files.read_json(folder / paths.FRAMES_RECORD, made_from={})["made_from"].get("filename")
@@ -174,13 +174,13 @@ def prune(frames_dir, videos_dir):
 
 def build_parser():
     parser = cli.make_parser(__doc__)
-    for option, default, what in (
-        ("--frames", FRAMES_PER_VIDEO, "frames per video"),
-        ("--max-side", MAX_SIDE_PX, "longer side of a saved frame, in px"),
-    ):
-        parser.add_argument(
-            option, type=cli.positive, default=default, metavar="N", help=f"{what} (default: {default})"
-        )
+    number = {"type": cli.positive, "metavar": "N"}
+    count, side = (
+        "frames per video (default: %(default)s)",
+        "longer side of a saved frame, in px (default: %(default)s)",
+    )
+    parser.add_argument("--frames", **number, default=FRAMES_PER_VIDEO, help=count)
+    parser.add_argument("--max-side", **number, default=MAX_SIDE_PX, help=side)
     parser.add_argument("--prune", action="store_true", help="remove the frames of videos that are no longer there")
     cli.add_work_options(parser, TIMEOUT_S)
     return parser

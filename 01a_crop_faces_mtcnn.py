@@ -23,8 +23,8 @@ STAGE = "01a"
 TIMEOUT_S = 600  # per video
 DETECT_SIDE_PX = 640  # longer side of the copy that MTCNN sees: finds 98 % of the faces of 60 px and more
 SETTINGS = {"detector": f"mtcnn, longer side {DETECT_SIDE_PX} px", "min_confidence": MIN_CONFIDENCE, "margin": MARGIN}
-SAME_PERSON_COST = 1.5  # above this a face is somebody new; see `match_cost`
-COLOUR_BINS = 4  # per channel, for the histogram that tells people apart
+SAME_PERSON_COST = 1.5  # of `match_cost`; above it a face is somebody new
+COLOUR_BINS = 4  # per channel, of the histogram that tells people apart
 
 detector = None  # one per worker process, built by `set_up`
 
@@ -38,9 +38,10 @@ def grown_box(box_xywh, margin, width, height):
 
 
 def match_cost(last, face):
-    """Return how unlike a face is to the last one seen of a person; 0 for the same place, size and colours.
+    """Return how much a face differs from a person's last one: 0 for the same place, size and colours.
 
-    Half the distance in face widths, plus the log size ratio, plus three times the difference of the colour histograms (0..1).
+    Half the distance in face widths, plus the log of the size ratio, plus three times the difference of the colour histograms
+    (0..1).
     """
     (x0, y0, w0, h0), (x1, y1, w1, h1) = last["box_xywh"], face["box_xywh"]
     size_0, size_1 = (w0 + h0) / 2, (w1 + h1) / 2
@@ -52,8 +53,8 @@ def match_cost(last, face):
 def number_people(faces_by_frame):
     """Return, for each frame's list of faces, the list of person numbers.
 
-    A face has `box_xywh` and `colours`, a histogram that sums to 1. Faces are matched to the people seen before, one to one
-    and cheapest in total (Hungarian method); a person missed in some frames is remembered. Numbers go from left to right.
+    A face has `box_xywh` and `colours`, a histogram that sums to 1. The faces of a frame are matched to the people seen before,
+    so that the total cost is lowest (Hungarian method). People may be missing in some frames. Numbers go from left to right.
     """
     from scipy.optimize import linear_sum_assignment
 

@@ -2,7 +2,7 @@
 
 Reads   <frames>/<video_id>/faces/: faces.json and the crops beside it   (01a_crop_faces_mtcnn.py)
 Writes  <frames>/<video_id>/marked_faces/, the same file names, and marked_faces.json
-Rerun   skips videos whose marks are complete and were drawn on the same faces
+Rerun   skips videos whose marks are complete and of the same faces
 """
 
 import sys

@@ -6,9 +6,9 @@ Rerun   does nothing if the faces, labels and options are the same; else the old
 
 Exit status 2 if a group is in two sets, or if a set lacks a class.
 
---test-list: the test part of a published data set. Of the others, what shares an original with a listed video is left out. A list
-may divide a group that only the key `group` of metadata.json ties together, such as people who are in many videos; then the
-script says how many, and results on the test part are of people who were seen in training.
+--test-list names the test videos of a published data set. Other videos of the same originals are left out. The list may divide a
+group that only the key `group` of metadata.json makes, such as all videos of one person. The script then says how many groups it
+divides: people of the test part are seen in training.
 """
 
 import os
@@ -29,7 +29,7 @@ STAGE = "02"
 
 
 def keep_marked(videos):
-    """Give every video its marked faces: those drawn on the faces that are there now. Older marks count as missing."""
+    """Give every video its marked faces. Marks of older faces count as missing."""
     for video in videos:
         if not video.faces:
             continue
@@ -42,7 +42,7 @@ def keep_marked(videos):
 
 
 def link_or_copy(source, target):
-    """Hard-link a file, or copy it where the file system does not allow links. The crops are never rewritten in place."""
+    """Hard-link a file, or copy it where the file system has no links. That is safe: crops are never rewritten in place."""
     try:
         os.link(source, target)
     except FileNotFoundError as error:
@@ -52,7 +52,7 @@ def link_or_copy(source, target):
 
 
 def divided_groups(split_dir, group_of):
-    """Return the groups that are in more than one split, recomputed from the file names on disk."""
+    """Return the groups that are in more than one split, by the file names on disk."""
     seen = defaultdict(set)
     for split in SPLITS:
         for name in CLASS_NAMES:
@@ -62,7 +62,7 @@ def divided_groups(split_dir, group_of):
 
 
 def write_dataset(faces, videos, record, split_dir, prepared_dir):
-    """Write both folders under temporary names, check them as read back from disk, then put them in place."""
+    """Write both folders under temporary names, check what is on disk, then put them in place. Raises InputError, OutputError."""
     folders = {video.video_id: video.folder for video in videos}
     with files.new_directory(split_dir) as new_split, files.new_directory(prepared_dir) as new_prepared:
         for name in CLASS_NAMES:
@@ -81,24 +81,18 @@ def write_dataset(faces, videos, record, split_dir, prepared_dir):
 
 
 def is_complete(faces, record, split_dir, prepared_dir):
-    """Tell whether both folders were made from these faces and no file has been taken away since."""
-    same = all(files.read_json(folder / paths.SPLIT_RECORD) == record for folder in (split_dir, prepared_dir))
-
-    def holds(folder, names):
-        return folder.is_dir() and set(os.listdir(folder)).issuperset(names)
-
-    return (
-        same
-        and (split_dir / paths.SPLIT_TABLE).is_file()
-        and all(
-            holds(split_dir / split / CLASS_NAMES[label], names) and holds(prepared_dir / CLASS_NAMES[label], names)
-            for (split, label), names in faces.groupby(["split", "label"], observed=True)["file"]
-        )
-    )
+    """Tell whether both folders were made from these faces and no file is missing."""
+    if any(files.read_json(folder / paths.SPLIT_RECORD) != record for folder in (split_dir, prepared_dir)):
+        return False
+    for (split, label), names in faces.groupby(["split", "label"], observed=True)["file"]:
+        for folder in (split_dir / split / CLASS_NAMES[label], prepared_dir / CLASS_NAMES[label]):
+            if not folder.is_dir() or not set(os.listdir(folder)).issuperset(names):
+                return False
+    return (split_dir / paths.SPLIT_TABLE).is_file()
 
 
 def refuse_own_folder(folder):
-    """Stop if `folder` holds something that this script did not make: it would be replaced."""
+    """Stop if `folder`, which is to be replaced, holds something that this script did not make."""
     is_empty = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
     if not is_empty and not (folder / paths.SPLIT_RECORD).is_file():
         cli.stop(f"{folder} exists and was not made by this script; move it away or name another folder")
@@ -118,7 +112,7 @@ def check_parts(faces, real_only):
 
 
 def unlabelled_as_real(videos):
-    """Keep the videos labelled real and those that no metadata.json names, which are taken for real (for --real-only)."""
+    """Return the videos labelled real and, taken for real, those that no metadata.json names: for --real-only."""
     for video in videos:
         if not video.named:
             video.entry = metadata.Entry(video.filename, REAL)
@@ -151,13 +145,13 @@ def videos_to_use(args, videos_dir, frames_dir):
 
 
 def describe_dataset(faces, videos, split_of, notes, args):
-    """Return split.json: what the dataset was made of. `videos`: without the faces that bystanders have."""
+    """Return split.json: what the dataset was made of. `videos`: bystanders already left out."""
     names, used = ("video_id", "filename", "group", "label"), set(faces["video_id"])
     return {
         "columns": list(table.COLUMNS),
         "faces": args.faces,
         "real_only": args.real_only,
-        "drawn": any(video.entry.drawn for video in videos if video.video_id in used),
+        "drawn": any(video.entry.synthetic for video in videos if video.video_id in used),
         "notes": notes,
         "digest": table.digest_of(faces),
         "faceless": [
@@ -169,7 +163,7 @@ def describe_dataset(faces, videos, split_of, notes, args):
 
 
 def say_groups(faces, notes):
-    """Print what limits the results on validation and test."""
+    """Print the notes, and which part has too few groups for its results to say much."""
     for note in notes:
         say(f"{STAGE}: warning: {note}")
     groups = faces.groupby("split", observed=True)["group"].nunique()

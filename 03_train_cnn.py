@@ -6,15 +6,15 @@ Writes  tmp_checkpoint/: best_model.h5, best_model.json, history.csv; Loss.png, 
 Rerun   does nothing if data and settings are the same and the training is finished; goes on at the last finished epoch
         if it was interrupted; makes plots and predictions anew if they changed since; --force starts again
 
-First the new layers alone are trained, then everything (with random or base weights everything at once). The learning rate
-warms up, then falls along a cosine. The weights kept are those of the epoch with the highest validation accuracy, or with
---keep last of the last epoch.
+First the new layers alone are trained, then everything; from random or base weights, everything at once. The learning rate warms
+up, then falls along a cosine. The weights of the epoch with the highest validation accuracy are kept, with --keep last those of
+the last epoch. The rule that makes one score of a video's faces (04 --aggregate auto) is chosen on validation videos, never on
+test.
 
-On N GPUs a step has N times --batch-size faces, an epoch 1/N of the steps, and the learning rate is sqrt(N) times as high;
+On N GPUs a step has N times --batch-size faces, an epoch has 1/N of the steps, and the learning rate is sqrt(N) times as high.
 best_model.json says what was used. An interrupted training goes on with the same steps on any number of GPUs.
-The rule that makes one score of a video's faces (04 --aggregate auto) is chosen on the validation videos, never on the test.
 
---self-blend P takes real faces blended with themselves as fakes for a share P of the pairs in each batch. With 1 and a dataset
+--self-blend P: in a share P of the pairs of a batch, the fake is the real face blended with itself. With P = 1 and a dataset
 without fakes (02 --real-only), validation and test are such pairs too, one per real face, marked "self_blended".
 """
 
@@ -39,8 +39,22 @@ STATE_FILE = "unfinished.npz"
 HISTORY_COLUMNS = ("epoch", "phase", "loss", "accuracy", "val_loss", "val_accuracy", "seconds")
 LOSS_PLOT, ACCURACY_PLOT = "Loss.png", "Accuracy.png"
 OUTPUTS = (LOSS_PLOT, ACCURACY_PLOT, paths.FACES_CONFUSION, *results.PREDICTIONS.values())
-SETTINGS = ("backbone", "input_size", "epochs", "patience", "batch_size", "learning_rate", "weights")  # of the options
+# The options that decide whether a training is the same.
+SETTINGS = ("backbone", "input_size", "epochs", "patience", "batch_size", "learning_rate", "weights")
 SETTINGS += ("self_blend", "keep", "seed", "limit")
+HELP = {  # of the options with much to say
+    "weights": "auto | imagenet | noisy-student | base | none | PATH of a best_model.h5 (default: auto: ImageNet if it can be "
+    "had, else the base weights of this project, else random)",
+    "batch_size": "faces in a step on each GPU, half of them real (default: %(default)s)",
+    "precision": "auto: mixed on GPUs of compute capability 7.0 and more, else float32 (default: %(default)s)",
+    "patience": "stop after N epochs without a better validation accuracy; not with --keep last (default: %(default)s)",
+    "keep": "weights of the epoch with the highest validation accuracy, or of the last, where validation faces are too few to "
+    "choose by (default: %(default)s)",
+    "learning_rate": f"highest, on one GPU (default: {FINE_TUNING_RATE}, from random weights {FROM_RANDOM_RATE})",
+    "self_blend": "share of the pairs that are a real face and its self-blended version, 0 to 1 (default: 0)",
+    "train_frames": "train on at most N frames of each video, evenly spread: they are much alike, and where time is short more "
+    "people teach more than more frames (default: all)",
+}
 
 
 def dataset_to_train_on(split_dir, limit, self_blend, train_frames=None):
@@ -63,7 +77,7 @@ def dataset_to_train_on(split_dir, limit, self_blend, train_frames=None):
 
 
 def settings_of(args, dataset):
-    """Return what decides whether a training is the same: options, data, starting weights that are a file."""
+    """Return what decides whether a training is the same: options, data, and the digest of starting weights in a file."""
     settings = {name: getattr(args, name) for name in SETTINGS}
     if args.train_frames:  # trainings before that option had none
         settings["train_frames"] = args.train_frames
@@ -83,7 +97,7 @@ def load_parts(parts, args, scratch_dir):
 
 
 def new_record(args, settings, replicas):
-    """Return (record of a training that begins, kind of its starting weights, their path or None). Raises InputError."""
+    """Return (record of a new training, kind of its starting weights, their path or None). Raises InputError."""
     kind, path, notice = weights.find_starting_weights(args.weights, args.backbone)
     if notice:
         say(f"{STAGE}: {notice}")
@@ -98,7 +112,7 @@ def new_record(args, settings, replicas):
 
 
 def compile_model(model, phase, rate, steps):
-    """Compile for all steps of a phase: "head" trains the new layers alone, "everything" the backbone too."""
+    """Compile the model for the steps of a phase: "head" trains the new layers alone, "everything" the backbone too."""
     efficientnet.backbone_of(model).trainable = phase == "everything"
     with model.distribute_strategy.scope():
         optimizer = training.make_optimizer(rate, steps)
@@ -107,11 +121,13 @@ def compile_model(model, phase, rate, steps):
 
 
 def fit(model, train_part, val_part, record, state, state_path):
-    """Fit the epochs that are left, and save the state after each; return the arrays of the weights to keep."""
+    """Fit the epochs that are left, and save the state after each. Return the arrays of the weights to keep."""
     settings, history, batch_size = record["settings"], record["history"], record["global_batch"]
     validation = batches.plain_batches(val_part.faces_rgb, val_part.labels, training.VALIDATION_BATCH).as_dataset()
-    alternate, share = model.distribute_strategy.num_replicas_in_sync > 1, settings["self_blend"]
-    options = {"self_blend_share": share, "alternate": alternate}
+    options = {
+        "self_blend_share": settings["self_blend"],
+        "alternate": model.distribute_strategy.num_replicas_in_sync > 1,
+    }
     batches_of = partial(batches.augmented_batches, train_part, batch_size, settings["seed"], **options)
     kept = state["kept"] if state else None
     if state:
@@ -137,11 +153,11 @@ def fit(model, train_part, val_part, record, state, state_path):
 
 
 def train(args, settings, parts, state, state_path):
-    """Train, or go on where a killed run stopped; return (model with the weights to keep, record of the training)."""
+    """Train, or go on where a killed run stopped. Return (model with the weights to keep, record of the training)."""
     keras, _ = efficientnet.load_keras()
     strategy = training.use_devices(args.gpus, args.precision, STAGE)
     if state:
-        record, kind, path = state["record"], "none", None  # whatever it started from, the weights are in the state
+        record, kind, path = state["record"], "none", None  # the weights come from the state
     else:
         record, kind, path = new_record(args, settings, strategy.num_replicas_in_sync)
         if state_path.exists():
@@ -150,8 +166,8 @@ def train(args, settings, parts, state, state_path):
     with strategy.scope():
         model = weights.starting_model(kind, path, args.backbone, args.input_size, args.seed)
     kept = fit(model, *load_parts(parts, args, state_path.parent), record, state, state_path)
-    keras.utils.clear_session()  # layers get the names of a fresh process: a resumed training ends with the same file
-    keras.mixed_precision.set_dtype_policy("float32")  # predictions are those that 03a makes anywhere
+    keras.utils.clear_session()  # layer names start afresh: a resumed training ends with the same file
+    keras.mixed_precision.set_dtype_policy("float32")  # so that 03a gives the same scores anywhere
     model = efficientnet.build_model(args.backbone, args.input_size)
     model.set_weights(kept)
     model.compile(jit_compile=False)
@@ -159,7 +175,7 @@ def train(args, settings, parts, state, state_path):
 
 
 def score_set(face_scorer, rows, args, scratch_dir):
-    """Return (rows, scores) as the scorer gives them; a set without fakes becomes pairs. Raises InputError."""
+    """Return (rows, the scorer's own scores). A set without fakes becomes self-blended pairs. Raises InputError."""
     if not batches.without_fakes(rows):
         return results.score_rows(face_scorer, rows, args.input_size, STAGE)
     part = batches.blended_pairs(batches.load_part(rows, args.input_size, scratch_dir), args.seed, scratch_dir)
@@ -167,7 +183,7 @@ def score_set(face_scorer, rows, args, scratch_dir):
 
 
 def evaluate(face_scorer, weights_digest, trained, dataset, parts, args, output_dir):
-    """Score validation and test, write their predictions, draw the plots; return what best_model.json says of them."""
+    """Score validation and test, write their predictions, draw the plots. Return what best_model.json says of them."""
     scored = {split: score_set(face_scorer, parts[split], args, output_dir) for split in results.PREDICTIONS}
     lines, found = results.evaluate(scored, dataset["faceless"], trained["starting_calibration"], args.seed)
     results.write_predictions(output_dir, lines, weights_digest)
@@ -194,34 +210,19 @@ def build_parser():
     cli.add_path(parser, "checkpoint_dir")
     cli.add_path(parser, "output_dir")
     add = parser.add_argument
-    about = (
-        "auto | imagenet | noisy-student | base | none | PATH of a best_model.h5 (default: auto: ImageNet if it can be "
-    )
-    about += "had, else the base weights of this project, else random)"
-    add("--weights", default="auto", metavar="W", help=about)
+    add("--weights", default="auto", metavar="W", help=HELP["weights"])
     add("--backbone", choices=efficientnet.BACKBONES, default="B0", help="EfficientNet (default: %(default)s)")
     size = efficientnet.DEFAULT_INPUT_SIZE
     add("--input-size", type=cli.positive, default=size, metavar="PX", help="of a face (default: %(default)s)")
     add("--epochs", type=cli.positive, default=20, help="at most (default: %(default)s)")
-    about = "faces in a step on each GPU, half of them real (default: %(default)s)"
-    add("--batch-size", type=cli.positive, default=32, help=about)
+    add("--batch-size", type=cli.positive, default=32, help=HELP["batch_size"])
     add("--gpus", type=cli.positive, metavar="N", help="use the first N GPUs only (default: all)")
-    about = "auto: mixed on GPUs of compute capability 7.0 and more, else float32 (default: %(default)s)"
-    add("--precision", choices=("auto", "float32", "mixed"), default="auto", help=about)
-    about = "stop after N epochs without a better validation accuracy; not with --keep last (default: %(default)s)"
-    add("--patience", type=cli.positive, default=5, metavar="N", help=about)
-    about = (
-        "weights of the epoch with the highest validation accuracy, or of the last, where validation faces are too few "
-    )
-    about += "to choose by (default: %(default)s)"
-    add("--keep", choices=("best", "last"), default="best", help=about)
-    about = f"highest, on one GPU (default: {FINE_TUNING_RATE}, from random weights {FROM_RANDOM_RATE})"
-    add("--learning-rate", type=cli.above_0, metavar="R", help=about)
-    about = "share of the pairs that are a real face and its self-blended version, 0 to 1 (default: 0)"
-    add("--self-blend", type=cli.share, default=0.0, metavar="P", help=about)
-    about = "train on at most N frames of each video, evenly spread: they are much alike, and where time is short more people "
-    about += "teach more than more frames (default: all)"
-    add("--train-frames", type=cli.positive, metavar="N", help=about)
+    add("--precision", choices=("auto", "float32", "mixed"), default="auto", help=HELP["precision"])
+    add("--patience", type=cli.positive, default=5, metavar="N", help=HELP["patience"])
+    add("--keep", choices=("best", "last"), default="best", help=HELP["keep"])
+    add("--learning-rate", type=cli.above_0, metavar="R", help=HELP["learning_rate"])
+    add("--self-blend", type=cli.share, default=0.0, metavar="P", help=HELP["self_blend"])
+    add("--train-frames", type=cli.positive, metavar="N", help=HELP["train_frames"])
     add("--limit", type=cli.positive, metavar="N", help="try the first N videos of each set and class only")
     add("--force", action="store_true", help="train again from the start")
     cli.add_seed(parser)

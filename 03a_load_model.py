@@ -6,8 +6,7 @@ Writes  cnn_preds_values.json, one face per line; with labels Confusion.png
 Rerun   scores again
 
 A face that is too small, too dark or too blurred to be judged has a reason instead of a score.
-
-The weights are loaded into a model that this project builds; a model file never brings code.
+Only arrays are read from the weights file, never code: the model is built here.
 """
 
 import sys
@@ -36,7 +35,7 @@ def check_marks(rows):
 
 
 def videos_of(args):
-    """Return (videos below --videos-dir, metadata problems), or stop in words if there is nothing to score."""
+    """Return (videos below --videos-dir, problems of metadata.json), or stop in words if there is nothing to score."""
     videos_dir, frames_dir = cli.require_videos_dir(args), cli.frames_dir_of(args)
     found, problems = videos.load_videos(videos_dir, frames_dir, cli.data_root(args))
     if not found:
@@ -46,7 +45,7 @@ def videos_of(args):
 
 
 def lines_of(rows, scores, faceless, remedy):
-    """Return (prediction lines by video, rows of the faces without a score); every video has a line."""
+    """Return (prediction lines sorted by video, rows of the unreadable faces). Every video has a line."""
     pairs = list(zip(rows, scores, strict=True))
     lines = [predictions.prediction_line(row, score) for row, score in pairs if score is not None]
     unreadable = [row for row, score in pairs if score is None]
@@ -58,11 +57,11 @@ def lines_of(rows, scores, faceless, remedy):
 
 
 def report(lines, path, seed):
-    """Draw the confusion matrix of the labelled faces and print their metrics; without any, remove an older plot."""
+    """Draw the confusion matrix of the labelled faces and print their metrics. Without a labelled face, remove an older plot."""
     labelled = [line for line in lines if line["label"] is not None and line["score"] is not None]
     if not labelled:
         with writing():
-            path.unlink(missing_ok=True)  # it would be of other faces
+            path.unlink(missing_ok=True)  # it is of other faces
         say(f"{STAGE}: no face has a label: no {path.name}")
         return
     labels, scores, groups = ([line[name] for line in labelled] for name in ("label", "score", "group"))

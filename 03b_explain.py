@@ -1,14 +1,14 @@
-"""Show where the network saw signs of a fake, in the most suspicious faces of every video.
+"""Show where the scorer saw signs of a fake, in the most suspicious faces of every video.
 
-Reads   cnn_preds_values.json, the weights that it was made with, and the crops   (03_train_cnn.py or 03a_load_model.py)
-Writes  <frames>/<video_id>/explained/<name of the crop>, the overlays, as large as the crops, and explained.json
+Reads   cnn_preds_values.json, the weights that made it, and the crops   (03_train_cnn.py or 03a_load_model.py)
+Writes  <frames>/<video_id>/explained/: an overlay for each of these crops, of the same name and size, and explained.json
 Rerun   skips videos whose overlays are complete and of the same faces, scores and weights
 
-A map is HiResCAM (Draelos & Carin, 2020), which is Grad-CAM (Selvaraju et al., ICCV 2017) without averaging the gradient over
-the picture: activation times gradient of the logit of FAKE = 1 - P(real), added up over the channels; what speaks for REAL is
-left out. It is taken at the last layer, which has one cell for 32 x 32 px of the input, and there it is the same as Grad-CAM. For
-networks that see faces smaller than 192 px those cells are too few: it is taken where there is one for 16 x 16 px.
-tools/base_weights/measure_explanations.py measures how often it points to the altered half of a face.
+A map is HiResCAM (Draelos & Carin, 2020): activation times gradient of the logit of FAKE = 1 - P(real), summed over the channels.
+What speaks for REAL is left out. Grad-CAM (Selvaraju et al., ICCV 2017) also averages the gradient over the picture; at the last
+layer, both are the same. The map comes from that layer, which has one cell for 32 x 32 px of the input. Of faces under 192 px
+that is too coarse: there it comes from a layer with one cell for 16 x 16 px. tools/base_weights/measure_explanations.py measures
+how often a map points to the altered half of a face.
 """
 
 import sys
@@ -35,29 +35,30 @@ HOW_TO_READ = (
 )
 METHOD = "HiResCAM (Draelos & Carin, 2020) of the logit of FAKE = 1 - P(real)"
 RECORD_OF = {"faces": paths.FACES_RECORD, "marked_faces": paths.MARKS_RECORD}
-BATCH, BATCH_PIXELS = 32, 2**19  # faces that the scorer gets at once, and pixels of them at most
-# In log-odds of FAKE, if the whole crop were like the place. With it a line is drawn on 88 % of the validation blends that the
-# base weights (224 px) call FAKE, and on no real face that they call REAL.
-# Weaker places get weaker colours, so that a face without any stays grey.
+BATCH, BATCH_PIXELS = 32, 2**19  # at most so many faces, and so many pixels of them, are scored at once
+# Log-odds of FAKE that the whole crop would have if it were like the place. With 25, a line is drawn on 88 % of the validation
+# blends that the base weights (224 px) call FAKE, and on no real face that they call REAL. A face without such a place stays
+# grey.
 FULL_COLOUR = 25
-VISIBLE, OPAQUE = 0.2, 0.6  # of full colour: grey below, no more of the face to be seen through it above
+VISIBLE, OPAQUE = 0.2, 0.6  # of full colour: a place is grey below the first, as opaque as can be from the second on
 MAX_OPACITY = 0.65
 SAME_SCORE = 0.05  # mixed precision moves scores by a hundredth; other weights or other faces by more
 
 
 def colour_share(heat, slope):
-    """Return heat (rows, columns) as a share of full colour, or of its strongest place if that is above full colour.
+    """Return heat (rows, columns), in logits, as a share of full colour, at most 1.
 
-    `slope`: of the calibration, logits to log-odds. Else all of a face that a scorer is very sure of would be one colour.
+    A face whose strongest place is above full colour is scaled by that place: else it would be one colour all over.
+    `slope` of the calibration turns logits into log-odds.
     """
     share = slope * heat * heat.size / FULL_COLOUR
     return share / max(1.0, share.max())
 
 
 def draw_overlay(face_bgr, share):
-    """Return the uint8 BGR face (h, w, 3) in grey under the colours of `share` (rows, columns), 0..1, with a line at OPAQUE.
+    """Return the uint8 BGR face (h, w, 3) in grey, under the colours of `share` (rows, columns), 0..1, with a line at OPAQUE.
 
-    Viridis gets lighter evenly, also for the colour-blind and in print (Smith & van der Walt, 2015).
+    The colours are viridis, which gets lighter evenly, also for the colour-blind and in print (Smith & van der Walt, 2015).
     """
     height, width = face_bgr.shape[:2]
     share = np.clip(cv2.resize(share.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC), 0, 1)
@@ -73,19 +74,19 @@ def draw_overlay(face_bgr, share):
 
 
 def origin(job):
-    """Return what identifies the faces of a Job, and their scores; its payload is the lines of the predictions."""
-    kind = job.settings["faces"]
-    digest = files.digest(job.path / kind / RECORD_OF[kind])
+    """Return what identifies the faces of a Job and their scores. Its payload: lines of the predictions."""
+    face_kind = job.settings["faces"]
+    digest = files.digest(job.path / face_kind / RECORD_OF[face_kind])
     return {"faces_digest": digest, "scores": [[face["file"], face["score"]] for face in job.payload]}
 
 
 def is_complete(job):
-    """Tell whether the overlays of a Job are there, and of the same faces, scores and weights."""
+    """Tell whether the overlays of a Job are all there and of the same faces, scores and weights."""
     return job.finished() is not None and all((job.target_dir / face["file"]).is_file() for face in job.payload)
 
 
 def faces_to_explain(path):
-    """Return (lines of faces that have a score and a file of their own, number of lines that are no predictions)."""
+    """Return (lines of faces with a score and an own file, number of lines that are no predictions). Raises InputError."""
     lines, broken = predictions.read_predictions(path)
     if broken and not lines:
         raise InputError(f"{path} holds no predictions")
@@ -94,13 +95,13 @@ def faces_to_explain(path):
 
 
 def most_suspicious(lines, count):
-    """Return {video_id: its `count` faces with the lowest P(real), the lowest first}, in the order of the ids."""
+    """Return {video_id: its `count` faces of the lowest P(real), the lowest first}, sorted by video."""
     lines = sorted(lines, key=lambda line: (line["video_id"], line["score"], line["file"]))
     return {video_id: list(group)[:count] for video_id, group in groupby(lines, key=lambda line: line["video_id"])}
 
 
 def read_crops(job):
-    """Return the uint8 BGR crops of a job; raises InputError."""
+    """Return the uint8 BGR crops (h, w, 3) of a job. Raises InputError."""
     if not files.is_our_folder(job.path, paths.FRAMES_RECORD):
         raise InputError(f"has no frames in {job.path}; name the place with --videos-dir or --frames-dir")
     if error := job.blocked():
@@ -114,7 +115,7 @@ def read_crops(job):
 
 
 def write_explained(job, pictures, heats, scores):
-    """Write the overlays of one video and their record. Raises InputError if the scores are not those of the predictions."""
+    """Write the overlays of one video and their record. Raises InputError if its scores differ from the predictions."""
     listed, images = [], {}
     for face, picture, heat, score in zip(job.payload, pictures, heats, scores, strict=True):
         if abs(face["score"] - score) > SAME_SCORE:
@@ -139,14 +140,13 @@ def write_explained(job, pictures, heats, scores):
 
 
 def explain_batch(batch, explain, input_size, size):
-    """Write the overlays of [(job, crops)], at most `size` faces at once; yield (job, None or InputError)."""
+    """Write the overlays of `batch`, [(job, crops)], at most `size` faces at once; yield (job, None or InputError)."""
     faces_rgb = np.stack([crops.to_square(crop, input_size) for _, pictures in batch for crop in pictures])
     parts = [explain(faces_rgb[start : start + size]) for start in range(0, len(faces_rgb), size)]
     heats, scores = (np.concatenate(found) for found in zip(*parts, strict=True))
     ends = np.cumsum([len(pictures) for _, pictures in batch])[:-1]
-    for (job, pictures), own_heats, own_scores in zip(
-        batch, np.split(heats, ends), np.split(scores, ends), strict=True
-    ):
+    by_job = zip(batch, np.split(heats, ends), np.split(scores, ends), strict=True)
+    for (job, pictures), own_heats, own_scores in by_job:
         try:
             write_explained(job, pictures, own_heats, calibrate(own_scores, job.settings["calibration"]))
             yield job, None
@@ -155,7 +155,7 @@ def explain_batch(batch, explain, input_size, size):
 
 
 def explain_jobs(jobs, explain, input_size):
-    """Write the overlays of every job, several videos per batch; yield (job, None or InputError)."""
+    """Write the overlays of every job, several videos at a time; yield (job, None or InputError)."""
     size = max(1, min(BATCH, BATCH_PIXELS // input_size**2))
     batch = []
     for job in jobs:
@@ -200,11 +200,11 @@ def main(argv=None):
     lines, broken = faces_to_explain(predictions)
     chosen = most_suspicious(lines, args.faces_per_video)
     frames_dir = cli.frames_dir_of(args)
-    folders = [frames_dir / video_id for video_id in list(chosen)[: args.limit]]
-    jobs = [
-        loop.Job(folder, folder / paths.EXPLAINED_DIR, paths.EXPLAINED_RECORD, origin, settings, chosen[folder.name])
-        for folder in folders
-    ]
+    jobs = []
+    for video_id, faces in list(chosen.items())[: args.limit]:
+        folder = frames_dir / video_id
+        target = folder / paths.EXPLAINED_DIR, paths.EXPLAINED_RECORD
+        jobs.append(loop.Job(folder, *target, origin, settings, faces))
     todo = [job for job in jobs if args.force or not is_complete(job)]
     results, done, failed = (), 0, []
     if todo:

@@ -4,10 +4,10 @@ Reads   split_dataset/ (its test faces), the weights, and for H.264 the videos, 
 Writes  robustness.csv and Robustness.png; robustness_scores.json, the scores behind them
 Rerun   goes on after the last complete severity; only draws again if all are complete of the same weights and dataset
 
-score = P(real): 1 real, 0 fake. Each crop is corrupted as it was saved, before it is resized for the network. For H.264 the whole
-video is encoded again with x264 and its frames are taken anew, at the same moments and cropped with the boxes that 01a found in
-the video as it was, so that only the compression differs. All rows of a corruption are of the same faces, those that could be
-scored at every severity; its row "none" is of them as they were. A group is people who share videos, as 02 has found.
+score = P(real): 1 real, 0 fake. A crop is corrupted as it was saved, before it is resized for the scorer. For H.264, the whole
+video is encoded again with x264. Its faces are cut out at the same moments, in the boxes that 01a found in the original video, so
+that only the compression differs. All rows of a corruption are of the same faces: those with a score at every severity. Its row
+"none" is of these faces as they were. Groups are those of 02: people who share videos.
 """
 
 import sys
@@ -36,9 +36,8 @@ STAGE = "03c"
 TIMEOUT_S = 600  # per video and severity
 TIME_ROUNDING_S = 0.0006  # frames.json holds milliseconds
 MEASURED = ("roc_auc", "log_loss", "accuracy")
-COLUMNS = ("corruption", "severity", "label", "faces", "videos", "groups") + tuple(
-    f"{of}{name}{end}" for of in ("", "video_") for name in MEASURED for end in ("", "_low", "_high")
-)
+COLUMNS = ("corruption", "severity", "label", "faces", "videos", "groups")
+COLUMNS += tuple(f"{of}{name}{end}" for of in ("", "video_") for name in MEASURED for end in ("", "_low", "_high"))
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class Recompression:
 
 
 def crops_after(job):
-    """Return {name of the crop: uint8 BGR (size, size, 3)} of a video after its compression. Raises InputError."""
+    """Return {name of the crop: uint8 BGR (size, size, 3)} of a video that is compressed again. Raises InputError."""
     record = files.read_json(job.folder / paths.FRAMES_RECORD)
     faces = files.read_json(job.folder / "faces" / paths.FACES_RECORD)
     if not record or not faces:
@@ -61,7 +60,7 @@ def crops_after(job):
     wanted = [face for face in faces["faces"] if face["file"] in job.files]
     moments = sorted({(face["frame_s"], face["frame"]) for face in wanted})
     size = [round(side * record["scale"]) for side in (record["width"], record["height"])]
-    numbers = {}  # of the frame in the stream: of the saved frame
+    numbers = {}  # {number of a frame in the stream: number of the saved frame}
 
     def pictures():
         for number, (time_s, picture) in enumerate(decoding.shown_frames(job.path)):
@@ -87,7 +86,7 @@ def crops_after(job):
 
 
 def corrupting_reader(corrupt, severity, seed):
-    """Return a function that reads the crop of a path and corrupts it, always alike for one seed; None if it is unreadable."""
+    """Return a function of a path: its uint8 BGR crop, corrupted, always alike for one seed; None if it is not readable."""
 
     def read(path):
         face_bgr = crops.read_image(path)
@@ -100,7 +99,7 @@ def corrupting_reader(corrupt, severity, seed):
 
 
 def measure(rows, scores, seed):
-    """Return the metrics of the faces in `scores` ({file: score}), and of their videos (means), as a row of robustness.csv."""
+    """Return the metrics of the faces in `scores`, {file: score}, and of the means of their videos, as in robustness.csv."""
     rows = [row for row in rows if row["file"] in scores]
     found = np.array([scores[row["file"]] for row in rows])
     labels, groups, ids = (np.array([row[name] for row in rows]) for name in ("label", "group", "video_id"))
@@ -154,9 +153,9 @@ def videos_of(rows, videos_dir, frames_dir, crf, input_size):
 def score_all(args, rows, chosen, face_scorer, record, scores_path, made_from):
     """Yield (corruption, severity, {file: score}, [(path, reason)]), the faces as they are first.
 
-    What is complete is kept in `scores_path` after every severity, so that a run that was killed goes on there.
+    `scores_path` keeps every complete severity, so that the next run goes on after it.
     """
-    kept = files.read_json(scores_path) or {}
+    kept = files.read_json(scores_path, scores={})
     complete = kept["scores"] if kept.get("made_from") == made_from and not args.force else {}
     paths = {row["file"]: row["path"] for row in rows}
 
@@ -187,10 +186,9 @@ def score_all(args, rows, chosen, face_scorer, record, scores_path, made_from):
 
 
 def make_table(results, rows, seed):
-    """Return (rows of robustness.csv, [(path, reason)]) from what `score_all` yields; a line is printed for each severity.
+    """Return (rows of robustness.csv, [(path, reason)]) from what `score_all` yields; print a line for each severity.
 
-    All rows of a corruption are of the faces that have a score at each of its severities: a face that is lost at one would else
-    count as what that severity does.
+    A face without a score at one severity is left out of all rows of the corruption: else the rows would be of different faces.
     """
     table_rows, failed, as_they_are = [], {}, {}
     for corruption, of_corruption in groupby(results, key=lambda result: result[0]):
@@ -214,7 +212,7 @@ def make_table(results, rows, seed):
 
 
 def faces_to_score(split_dir, limit):
-    """Return (rows of the test faces, "faces" or "marked_faces"), of `limit` videos. Raises InputError without both classes."""
+    """Return (rows of the test faces, of at most `limit` videos; kind of faces). Raises InputError without both classes."""
     rows, _, face_kind = table.read_test_faces(split_dir, None)
     if limit:  # the first ones by name could be alike
         kept = set(table.evenly_spread(sorted({row["video_id"] for row in rows}), limit))
@@ -226,7 +224,7 @@ def faces_to_score(split_dir, limit):
 
 
 def possible_corruptions(wanted, face_kind):
-    """Return the names of the corruptions that are wanted, in order, without H.264 for marked faces. Raises InputError."""
+    """Return the names of the wanted corruptions, in order; of marked faces without H.264. Raises InputError if none is left."""
     chosen = [name for name in corruptions.CORRUPTIONS if name in wanted]
     if face_kind == "faces" or corruptions.H264 not in chosen:
         return chosen
@@ -255,11 +253,8 @@ def build_parser():
 @cli.stops_in_words
 def main(argv=None):
     args, started = build_parser().parse_args(argv), time.monotonic()
-    weights_path, split_dir, output_dir = (
-        cli.weights_of(args),
-        cli.locate(args, "split_dir"),
-        cli.locate(args, "output_dir"),
-    )
+    weights_path, split_dir = cli.weights_of(args), cli.locate(args, "split_dir")
+    output_dir = cli.locate(args, "output_dir")
     rows, face_kind = faces_to_score(split_dir, args.limit)
     chosen = possible_corruptions(args.corruptions, face_kind)
     face_scorer, record = scorer.load_scorer(weights_path)

@@ -6,14 +6,14 @@ Writes  mapreduce_res.txt, video_preds.csv, people_preds.csv (one row per person
         metrics.json; with labels ConfusionVideo.png
 Rerun   does nothing if the predictions and options are the same; predictions at a URL are judged again
 
-A video with usable faces in fewer than 3 frames (of a shorter one: in fewer than all; a photo has one) is listed as CANNOT JUDGE,
-with the commonest reason. In the tables, `faces` and `frames` count what was usable. Runs by itself or under spark-submit.
+A video is CANNOT JUDGE, with the commonest reason, unless 3 of its frames (all, if it has fewer) hold a usable face. In the
+tables, `faces` and `frames` count what was usable. Runs by itself or under spark-submit.
 
---aggregate: mean, of all scores; lowest-person, the mean of the least real person, people seen in fewer than 3 frames ignored
-unless nobody has 3; confident, the mean weighted by |score - 0.5|; auto, the one that 03 has chosen on validation videos.
+--aggregate: mean, of all scores; lowest-person, the mean of the person who looks least real (people in fewer than 3 frames count
+only if nobody has 3); confident, the mean weighted by |score - 0.5|; auto, the one that 03 has chosen on validation videos.
 
---calibrated turns the mean into a probability, sigmoid(a * logit(mean) + b), with the a and b that 03 has fitted on the means of
-validation videos; the probabilities hold for as many fakes as reals.
+--calibrated turns the mean into a probability, sigmoid(a * logit(mean) + b). 03 has fitted a and b on the means of validation
+videos. The probabilities hold for as many fakes as reals.
 """
 
 import re
@@ -39,9 +39,8 @@ SCHEMA = (
     "score double, reason string, face_px double, frame_px double, brightness double, sharpness double, video_frames int, "
     "broken string"
 )
-IS_FACE = (
-    "broken is null and video_id is not null and coalesce(score, 0) between 0 and 1 and coalesce(label, 0) in (0, 1)"
-)
+IS_FACE = "broken is null and video_id is not null and coalesce(score, 0) between 0 and 1 "
+IS_FACE += "and coalesce(label, 0) in (0, 1)"
 # Where no line is a prediction, this rule would leave out the stage that counts the broken ones.
 KEEPS_OBSERVATION = "org.apache.spark.sql.execution.adaptive.AQEPropagateEmptyRelation"
 MISSING_P_FAKE = 0.5  # Kaggle's form has no "cannot judge"
@@ -50,8 +49,8 @@ MISSING_P_FAKE = 0.5  # Kaggle's form has no "cannot judge"
 def judge_videos(faces, aggregate):
     """Return a DataFrame with one row per video from one row per face (the columns of SCHEMA).
 
-    `people` is a list of {person, frames, score, reasons}: the number of usable faces, their mean, why the others are not.
-    `deepfake.evaluation.aggregation` has the same rules in NumPy.
+    `people` is a list of {person, frames, score, reasons}: how many usable faces, their mean, why the others are not usable.
+    deepfake/evaluation/aggregation.py has the same rules in NumPy.
     """
     from pyspark.sql import functions as f
 
@@ -87,7 +86,7 @@ def judge_videos(faces, aggregate):
 
 
 def read_faces(spark, path):
-    """Return (DataFrame of faces, Observation): `number` of lines that are no predictions and the first as `example`.
+    """Return (DataFrame of faces, Observation of the broken lines: their `number` and an `example`).
 
     The observation is complete once a result of the DataFrame has been collected.
     """
@@ -102,12 +101,12 @@ def read_faces(spark, path):
 
 
 def spark_path(path):
-    """Return a local file as Spark takes it: no percent signs, and a backslash before what would be a pattern."""
+    """Return a local path as Spark takes it: not percent-encoded, and a backslash before what would be a pattern."""
     return "file:///" + re.sub(r"([\\{}\[\]*?])", r"\\\1", Path(path).resolve().as_posix().lstrip("/"))
 
 
 def collect_verdicts(spark, path, aggregate, calibration=UNCHANGED):
-    """Return (rows of video_preds.csv, number of broken lines, one of them); raises InputError if Spark cannot read `path`."""
+    """Return (rows of video_preds.csv, number of broken lines, one of them). Raises InputError if Spark cannot read `path`."""
     from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
 
@@ -135,7 +134,7 @@ def count_classes(rows):
 
 def write_results(rows, aggregate, output_dir, seed, made_from):
     """Write every output of this step, metrics.json last; return the metrics of the labelled, judged videos."""
-    with writing():  # with it, what a kill leaves half of would be taken for complete
+    with writing():  # it says that all is complete, which is not so until it is written anew
         (output_dir / paths.METRICS_RECORD).unlink(missing_ok=True)
     judged, left_out = ([row for row in rows if (row["score"] is None) == out] for out in (False, True))
     labelled = [row for row in judged if row["label"] is not None]
@@ -154,8 +153,8 @@ def write_results(rows, aggregate, output_dir, seed, made_from):
         predicted = [int(score >= THRESHOLD) for score in scores]
         plots.draw_confusion(plot, labels, predicted, f"Videos, aggregate: {aggregate}", "videos")
     else:
-        with writing():  # one of an earlier run would be taken for this one's
-            plot.unlink(missing_ok=True)
+        with writing():
+            plot.unlink(missing_ok=True)  # it is of other videos
     counts = {"videos": len(rows), "judged": len(judged), "cannot_judge": len(left_out), "labelled": len(labelled)}
     record = {
         "score": "P(real): 1 real, 0 fake; REAL when at least 0.5",

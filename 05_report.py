@@ -2,7 +2,7 @@
 
 Reads   video_preds.csv, and metrics.json, people_preds.csv, robustness.csv where they are   (04_mapreduce_video_preds.py)
         cnn_preds_values.json, best_model.json, failures of 00 and 01a; per video frames.json, faces/, explained/ below <frames>
-Writes  report.html: one file, pictures inside, that opens without a network
+Writes  report.html: one file, pictures inside, that opens offline
 Rerun   draws it again
 
 Names and metadata are data: the page shows them, and runs nothing but its own script.
@@ -28,7 +28,7 @@ MOST_VIDEOS = 2000  # beyond, browsers get slow; the rest is in video_preds.csv
 def read_faces(path, wanted):
     """Return ({video_id: its faces in time order} of the wanted videos, {video_id: split} of all, {weights: number of faces}).
 
-    The weights are the first digits of the digest of those that made the score, None in older predictions, which do not say.
+    `weights`: the first digits of the digest of those that scored a face; None where older predictions do not say.
     """
     faces, splits, weights = defaultdict(list), {}, Counter()
     with open(path, "rb") as file:
@@ -47,7 +47,7 @@ def read_faces(path, wanted):
 
 
 def choose_videos(args, rows, weights_digest, face_kind):
-    """Return ({video_id: what the page shows of it}, rows of the worst mistakes, and splits and weights as from `read_faces`)."""
+    """Return ({video_id: what the page shows of it}, rows of the worst mistakes, then the last two of `read_faces`)."""
     shown, mistakes = rows[: args.limit], page.worst_mistakes(rows)
     wanted = {row["video_id"]: row for row in shown + mistakes}
     faces, *rest = read_faces(cli.locate(args, "predictions"), wanted)
@@ -60,7 +60,7 @@ def choose_videos(args, rows, weights_digest, face_kind):
 
 
 def gather(args, rows, weights):
-    """Return what the page shows; the pictures of `videos` and `mistakes` are not loaded yet."""
+    """Return what the page shows. Its pictures are not loaded yet."""
     output_dir, data_dir, record = cli.locate(args, "output_dir"), cli.data_root(args), words.read_model_facts(weights)
     weights_digest = record.get("weights_digest")
     videos, mistakes, splits, scored_by = choose_videos(args, rows, weights_digest, record.get("faces", FACE_KINDS[0]))

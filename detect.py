@@ -4,11 +4,12 @@ Reads   PATH, which is never changed, and weights: --weights, else those trained
 Writes  detect/<name>-<hash of the path>/ below the data root; nothing beside your files
 Rerun   goes on with what is complete
 
-Prints a table, most suspicious first: verdict, P(fake), faces, people, and why a video cannot be judged, or who of several
-people looks least real (numbered from the left, from 0), and what of a video could not be read; then the path of report.html,
-which shows the faces and where the network looked. REAL when the score P(real) = 1 - P(fake) is at least 0.5; a score is an
-indication, no proof. --json prints the same for programs: "videos" has every input, "failed" repeats those that failed before
-step 04. Exit status: 0 everything was judged; 1 something could not be; 2 could not run; 130 interrupted.
+Prints a table, most suspicious first: verdict, P(fake), faces, people and a reason. The reason says why a video cannot be judged,
+or who of several people looks least real (numbered from the left, from 0), and what could not be read. The last line is the path
+of report.html, which shows the faces and where the scorer looked. A video is REAL when its score P(real) = 1 - P(fake) is at
+least 0.5. A score is an indication, no proof. --json prints the same for programs: "videos" has every input, "failed" repeats
+those that failed before step 04. Exit status: 0 all was judged; 1 something could not be judged; 2 could not run; 130
+interrupted.
 """
 
 import importlib
@@ -30,7 +31,7 @@ LONGEST_NAME = 50  # characters of the working folder's name; file systems allow
 
 
 def choose_weights(args):
-    """Return the weights to judge with, or stop and say how to make some."""
+    """Return the path of the weights to judge with, or stop and say how to make some."""
     path = cli.weights_of(args, needed=False)
     if args.weights and not path.is_file():
         cli.stop(f"{path} does not exist")
@@ -50,7 +51,7 @@ def working_dir(args, path):
 
 
 def run_step(name, options):
-    """Run a script in this process; return its exit status, or end with it if the script could not run to its end."""
+    """Run a script in this process and return its exit status; end with that status if the script could not finish."""
     status = importlib.import_module(name).main(options)
     if status not in (0, 1):
         raise SystemExit(status)
@@ -58,22 +59,22 @@ def run_step(name, options):
 
 
 def explain(options):
-    """Run 03b and return 0: what stops it costs the maps on the page, never the verdicts."""
+    """Run 03b and return 0: where it fails, the page has no maps, but the verdicts stand."""
     try:
         importlib.import_module("03b_explain").main(options)
     except SystemExit as stopped:
         if stopped.code == cli.INTERRUPTED:
             raise
-    except Exception as error:  # whatever a network may raise, of memory for one
+    except Exception as error:  # whatever a scorer may raise, for want of memory say
         say(f"03b: stopped: {error}")
     return 0
 
 
 def prefetch(weights_path):
-    """Return an executor that loads the scorer, then Spark, while other processes read the videos.
+    """Return an executor that loads the scorer, then Spark, while other processes read the videos. The caller shuts it down.
 
-    What goes wrong in it goes wrong again, and is said, in the step that needs it. The caller shuts it down; a scorer that is
-    being loaded then still delays the end.
+    An error in it is ignored: the step that needs the scorer or Spark meets it again and says so. A scorer that is being loaded
+    delays the end of the process.
     """
     executor = ThreadPoolExecutor(1)
     executor.submit(scorer.load_scorer, weights_path)

@@ -1,1 +1,1 @@
-"""What two or more of the numbered scripts share: paths, constants and a few pieces of work."""
+"""What all rooms share: paths, constants, options, messages, errors, and files that appear complete or not at all."""

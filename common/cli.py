@@ -1,4 +1,4 @@
-"""The options and messages that the scripts have in common."""
+"""The options that scripts share, what these mean, and how a script stops."""
 
 import argparse
 import functools
@@ -45,7 +45,7 @@ def add_frames_dir(parser):
 
 
 def add_seed(parser):
-    """Add --seed, which NumPy and Keras take from 0 to 2**32 - 1."""
+    """Add --seed: NumPy and Keras take 0 to 2**32 - 1."""
     parser.add_argument("--seed", type=seed, default=SEED, help="the only source of randomness (default: %(default)s)")
 
 
@@ -56,7 +56,7 @@ def add_weights(parser, what="an .h5 file with its .json"):
 
 
 def weights_of(args, needed=True):
-    """Return the path of --weights, else of the checkpoint's weights; stop if those are `needed` and not there."""
+    """Return the path of --weights, else of the checkpoint's weights; if `needed`, stop where these do not exist."""
     if args.weights:
         return Path(args.weights)
     path = locate(args, "checkpoint_dir") / paths.BEST_MODEL
@@ -66,7 +66,7 @@ def weights_of(args, needed=True):
 
 
 def add_work_options(parser, timeout_s):
-    """Add what 00, 01a and 01b share, from the places of their files to the seconds that one video may take."""
+    """Add what 00, 01a and 01b share. `timeout_s`: how long one video may take."""
     add_path(parser, "videos_dir")
     add_frames_dir(parser)
     where = parser.add_mutually_exclusive_group()
@@ -89,7 +89,7 @@ def add_limit_and_force(parser):
 
 
 def require(path, what, made_by):
-    """Stop with one line and status 2 unless `path` exists: it names the path and the script to run."""
+    """Unless `path` exists, stop with status 2 and one line that names the path and the script to run."""
     if not path.exists():
         stop(f"{path} does not exist: {what}. Run {made_by} first.")
 
@@ -109,9 +109,9 @@ def stop(message):
 
 
 def stops_in_words(main):
-    """Decorate the main function of a script: what stops it is one line, also Ctrl-C, and an exit status.
+    """Decorate the main function of a script: whatever stops it, Ctrl-C too, becomes one line and an exit status.
 
-    A crash of a script ends with 2 instead of Python's 1, which would mean that some inputs failed and the rest is done.
+    A crash shows its traceback and ends with 2. Python's 1 would mean that some inputs failed and the rest is done.
     """
 
     @functools.wraps(main)
@@ -124,7 +124,7 @@ def stops_in_words(main):
             say("interrupted; run it again")
             raise SystemExit(INTERRUPTED) from None
         except Exception:
-            if argv is not None:  # called by another program, whose business it is
+            if argv is not None:  # the program that called this deals with it
                 raise
             traceback.print_exc()
             raise SystemExit(2) from None
@@ -132,13 +132,13 @@ def stops_in_words(main):
     return run
 
 
-def number_that(fits, words, kind=float):
+def number_that(fits, words, parse=float):
     """Return a parser of numbers for which `fits(number)` is true; `words` say which those are."""
 
-    def number(text):  # its name is what argparse says of a text that is none
-        if not fits(kind(text)):
+    def number(text):  # argparse says this name where a text is no number
+        if not fits(parse(text)):
             raise argparse.ArgumentTypeError(f"{text} is not {words}")
-        return kind(text)
+        return parse(text)
 
     return number
 
@@ -170,13 +170,13 @@ def data_root(args):
 
 
 def locate(args, option):
-    """Return the path given for `option` (an attribute of `args`), else its default below the data root."""
+    """Return the path that `args` gives for `option`, else its default below the data root."""
     given = getattr(args, option)
     return Path(given) if given else data_root(args) / paths.DEFAULT_NAMES[option]
 
 
 def frames_dir_of(args):
-    """Return `--frames-dir`, else the place beside the videos."""
+    """Return `--frames-dir`, else the folder of the videos."""
     if args.frames_dir:
         return Path(args.frames_dir)
     videos_dir = locate(args, "videos_dir")

@@ -10,8 +10,8 @@ FAKE, REAL = 0, 1
 THRESHOLD = 0.5  # a verdict is REAL when score = P(real) is at least this; there is no other threshold
 CANNOT_JUDGE = "CANNOT JUDGE"
 FACE_KINDS = ("faces", "marked_faces")
-SELF_BLENDED_FACES = "self-blended faces"  # what a model card says its fakes were, if there was no other
+SELF_BLENDED_FACES = "self-blended faces"  # the fakes of a model card, if there were no others
 SPLITS = ("train", "val", "test")
 LANDMARK_NAMES = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")  # as seen in the picture
 PERSON_MIN_FRAMES = 3  # someone seen in fewer frames is a passer-by or a false alarm
-TEMPORARY_PREFIX = "."
+TEMPORARY_PREFIX = "."  # of the names of what is not complete

@@ -10,7 +10,7 @@ IN_THE_WAY = {errno.EIO, errno.ENOTDIR, errno.EEXIST}
 class InputError(Exception):
     """One input cannot be used; the message says why. The others go on.
 
-    `code` names the kind of reason where the report has plain words for it (deepfake/report/words.py).
+    `code` stands for the reason where the report has plain words for it (deepfake/report/words.py).
     """
 
     def __init__(self, message, code=None):
@@ -19,12 +19,12 @@ class InputError(Exception):
 
 
 class OutputError(Exception):
-    """Nothing can work: the output is full or read-only, or the workers cannot start. Exit status 2."""
+    """Nothing can go on: the disk is full or read-only, or no worker can start. Exit status 2."""
 
 
 @contextmanager
 def writing():
-    """Turn a disk that takes nothing (full, read-only) into OutputError, any other failure to write into InputError."""
+    """Turn an OSError into OutputError if the disk takes nothing (full, read-only), else into InputError."""
     try:
         yield
     except OSError as error:

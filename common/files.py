@@ -1,4 +1,4 @@
-"""Outputs that appear complete or not at all, and the records that say what they were made from."""
+"""Files and folders that appear complete or not at all; JSON records, CSV tables and digests."""
 
 import csv
 import hashlib
@@ -12,17 +12,17 @@ from pathlib import Path
 
 from common.errors import InputError, writing
 
-SURROGATES = "backslashreplace"  # what becomes of the bytes of names that are not UTF-8
+SURROGATES = "backslashreplace"  # how the bytes of names that are not UTF-8 are written
 
 
 def temporary_name(path):
-    """Return a hidden name beside `path` to write to before the rename; processes on other nodes may have this one's number."""
+    """Return a hidden name beside `path`. The process id alone would not do: another node may have the same one."""
     return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
 
 
 @contextmanager
 def replacing(path):
-    """Give a path to write to, which becomes `path` in one step once all is written. Raises OutputError, InputError."""
+    """Give a path to write to, which becomes `path` in one step at the end. Raises OutputError, InputError."""
     temporary = temporary_name(path)
     with writing():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,14 +36,14 @@ def replacing(path):
 def write_atomic(path, content):
     """Write text or bytes to `path` in one step. Raises OutputError, InputError.
 
-    File names that are not UTF-8 reach us with surrogates in them; those become \\udcXX, which JSON reads back.
+    File names that are not UTF-8 hold surrogates. These are written as \\udcXX, which JSON reads back.
     """
     with replacing(path) as temporary:
         temporary.write_bytes(content.encode(errors=SURROGATES) if isinstance(content, str) else content)
 
 
 def check_writable(folder):
-    """Raise OutputError or InputError if nothing can be written into `folder`: now, not after hours of training."""
+    """Raise OutputError or InputError if nothing can be written into `folder`: before hours of training, not after."""
     with writing():
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
@@ -55,24 +55,25 @@ def write_json(path, value):
 
 
 def write_csv(path, columns, rows):
-    """Write dicts, of which there may be too many for memory, as a CSV table in one step; None becomes an empty field."""
+    """Write an iterable of dicts as a CSV table in one step; None becomes an empty field."""
     with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", errors=SURROGATES, newline="") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
 
 
-def read_csv(path, kinds):
-    """Return the rows of a CSV table as dicts, None for an empty field. `kinds`: {column: pandas type}, object for text.
+def read_csv(path, types):
+    """Return the rows of a CSV table as dicts, None for an empty field.
 
-    Other columns are text too. Raises OSError, and ValueError if a column of `kinds` is not there or not as it says.
+    `types`: {column: pandas type}, object for text. Other columns are text. Raises OSError, and ValueError if a column of `types`
+    is missing or of another type.
     """
     import pandas as pd
 
     table = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""], index_col=False, encoding="utf-8-sig")
-    if missing := [column for column in kinds if column not in table]:
+    if missing := [column for column in types if column not in table]:
         raise ValueError(f"it has no column {missing[0]}")
-    return as_rows(table.astype(kinds))
+    return as_rows(table.astype(types))
 
 
 def as_rows(table):
@@ -81,9 +82,9 @@ def as_rows(table):
 
 
 def read_json(path, /, **defaults):
-    """Return the JSON object that is a record of ours, {} where there is none or it is damaged.
+    """Return the JSON object in a file of ours, {} if it is missing or broken.
 
-    An entry that is missing, or of another type than in `defaults`, is as there.
+    `defaults` gives entries that are missing or not of the type that they have there.
     """
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -94,20 +95,20 @@ def read_json(path, /, **defaults):
 
 
 def read_needed(path, made_by):
-    """Return the JSON object in `path`; raises InputError, which names the script to run, if there is none."""
+    """Return the JSON object in `path`. Raises InputError that names the script to run if there is none."""
     if not (record := read_json(path)):
         raise InputError(f"{path.name} is not readable; run {made_by} again")
     return record
 
 
 def is_our_folder(folder: Path, record_name: str) -> bool:
-    """Tell whether these scripts made `folder`: its record is damaged or says what it was made from; any other is the user's."""
+    """Tell whether these scripts made `folder`: its record says what it was made from, or is broken. Any other is the user's."""
     try:
         record = json.loads((folder / record_name).read_text(encoding="utf-8"))
         return isinstance(record, dict) and isinstance(record.get("made_from"), dict)
     except (ValueError, RecursionError):
         return True
-    except OSError:  # not there, or nobody can tell: what cannot be read is never replaced
+    except OSError:  # not there, or not readable: then it must not be replaced
         return False
 
 
@@ -115,9 +116,9 @@ def is_our_folder(folder: Path, record_name: str) -> bool:
 def new_directory(path):
     """Give an empty temporary folder that becomes `path` when the block ends without an error.
 
-    What an earlier, killed run left beside it is put back or removed. An older `path` stays until the new one is complete.
-    Another process may do the same work (a node that was given up for lost still runs): their files never get mixed, because
-    each has a folder of its own, and who loses it fails.
+    An older `path` stays until the new one is complete. What a killed run left beside it is put back or removed. Another process
+    may do the same work, such as a node that was given up for lost: each has a temporary folder of its own, so that files never
+    mix, and the one whose folder is removed fails. Raises OutputError, InputError.
     """
     attempts, replaced = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.replaced")
     temporary = attempts / secrets.token_hex(4)
@@ -141,12 +142,12 @@ def new_directory(path):
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     finally:
-        with suppress(OSError):  # not empty: another process is at it
+        with suppress(OSError):  # another process still works in it
             attempts.rmdir()
 
 
 def source_stamp(path):
-    """Return what identifies an input file's content cheaply: its size in bytes and modification time in ns."""
+    """Return what identifies a file's content without reading it: size in bytes, modification time in ns."""
     status = path.stat()
     return {"size_bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
 
@@ -159,7 +160,7 @@ def digest(data):
 
 
 def digest_of_list(items):
-    """Return the digest of a JSON list from the JSON of its items, of which there may be too many for memory."""
+    """Return the digest of a JSON list from an iterable of its items as JSON."""
     whole = hashlib.blake2b(b"[", digest_size=16)
     for number, item in enumerate(items):
         whole.update(f"{', ' if number else ''}{item}".encode())

@@ -3,8 +3,8 @@
 import sys
 import time
 
-PLAIN_LINE_EVERY_S = 60  # when the output is not a terminal
-LISTED_MESSAGES = 20  # failures and warnings printed at the end; all failures are in failed.csv
+PLAIN_LINE_EVERY_S = 60  # of progress, where the output is no terminal
+LISTED_MESSAGES = 20  # failures (or warnings) printed at the end; failed.csv holds all
 
 
 def progress(items, total, stage, unit):
@@ -26,7 +26,7 @@ def progress(items, total, stage, unit):
 
 
 def list_messages(stage, kind, messages):
-    """Print one line per (path, reason), the first ones only when there are many."""
+    """Print one line per (path, reason), of many only the first. `kind`: what the lines begin with, "failed" or "warning"."""
     for path, reason in messages[:LISTED_MESSAGES]:
         say(f"{stage}: {kind}: {path}: {reason}")
     if len(messages) > LISTED_MESSAGES:
@@ -39,5 +39,5 @@ def say(message):
 
 
 def printable(text):
-    """Return a text without what would move a terminal's cursor or cannot be encoded: file names are data."""
+    """Return a text with "?" for all that would move a terminal's cursor or cannot be encoded: file names are data."""
     return "".join(c if c.isprintable() else "?" for c in str(text))

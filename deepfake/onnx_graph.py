@@ -2,12 +2,12 @@
 
 import numpy as np
 
-OPSET, IR_VERSION = 13, 8  # old enough for every ONNX Runtime that there is for Python 3.11
+OPSET, IR_VERSION = 13, 8  # old enough for every ONNX Runtime for Python 3.11
 FLOAT = 1  # onnx.TensorProto.FLOAT, of float32
 
 
 class OnnxGraph:
-    """Nodes and constants of a network that grows from its input to its outputs; values go by their names."""
+    """Nodes and constants of a model, added from its input to its outputs; a value is known by its name."""
 
     def __init__(self):
         self.nodes, self.constants = [], []
@@ -20,11 +20,11 @@ class OnnxGraph:
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(values, np.float32), name))
         return name
 
-    def add(self, kind, *inputs, output=None, **options):
-        """Add an ONNX operator `kind`; return the name of its result."""
+    def add(self, operator, *inputs, output=None, **options):
+        """Add an ONNX operator; return the name of its result."""
         from onnx import helper
 
-        self.nodes.append(helper.make_node(kind, inputs, [output or f"value_{len(self.nodes)}"], **options))
+        self.nodes.append(helper.make_node(operator, inputs, [output or f"value_{len(self.nodes)}"], **options))
         return self.nodes[-1].output[0]
 
     def serialise(self, name, picture, outputs):
@@ -40,9 +40,9 @@ class OnnxGraph:
 
 
 def open_session(model, threads, pictures_of_one_size=False):
-    """Return an ONNX Runtime session of a serialised model, on `threads` threads of this machine's CPUs.
+    """Return an ONNX Runtime session of a serialised model, on `threads` CPU threads.
 
-    Memory is kept from one picture to the next only where they are of one size: elsewhere it would only grow.
+    Memory is kept from one picture to the next only for pictures of one size: else it would only grow.
     """
     import onnxruntime
 

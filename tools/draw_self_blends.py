@@ -1,4 +1,4 @@
-"""Draw real faces above their self-blended versions, and between them where each was blended.
+"""Draw real faces, below each where it is blended, and below that its self-blended version.
 
 Reads   split_dataset/split.csv and its faces   (02_prepare_dataset.py)
 Writes  the PNG given as --out
@@ -21,11 +21,11 @@ from deepfake.report import plots
 
 NAMES = ("real, as it\nenters the blend", "share of the\nchanged copy", "self-blended,\ncounts as fake")
 SIDE_IN, NAME_WIDTH = 1.25, 1.0  # of a face; of the names, in faces
-GAP = 1.04  # between faces, in faces
+GAP = 1.04  # from face to face, in faces
 
 
 def first_real_faces(rows, count):
-    """Return the first face of each group's first real video, of `count` groups spread over all."""
+    """Return the row of the first real face of each of `count` groups, evenly spread over all groups."""
     firsts = {}
     for row in rows:
         if row["label"] == REAL:
@@ -62,8 +62,8 @@ def main(argv=None):
     _, parts = table.read_dataset(cli.locate(args, "split_dir"))
     part = batches.load_part(first_real_faces(parts["train"], args.count), efficientnet.DEFAULT_INPUT_SIZE, None)
     triples = []
-    for number, (face_rgb, landmarks) in enumerate(zip(part.faces_rgb, part.landmarks, strict=True)):
-        real, fake, mask = self_blending.self_blend(face_rgb, landmarks, np.random.default_rng((args.seed, number)))
+    for number, face in enumerate(zip(part.faces_rgb, part.landmarks, strict=True)):
+        real, fake, mask = self_blending.self_blend(*face, np.random.default_rng((args.seed, number)))
         triples.append((real, mask, fake))
     plots.save_figure(draw(triples), Path(args.out))
     return 0

@@ -2,13 +2,13 @@
 
 Reads   the names of the videos (and photos) below DIR
 Writes  DIR/metadata.json, names relative to DIR
-Rerun   writes it again; one that was not written by this script, or was changed since, is only replaced with --force
+Rerun   writes it again; a metadata.json that this script did not write, or that was changed since, needs --force
 
 faceforensics  original_sequences/<source>/<c>/videos/, manipulated_sequences/<method>/<c>/videos/: the two numbers of a fake
                (target_source, of videos or of actors) are one group. Videos of masks get no label.
-celeb-df       Celeb-real/, Celeb-synthesis/, YouTube-real/: the two identities of a fake are one group, which chains nearly all
-               of them together: let its published list decide the test part (02 --test-list DIR/List_of_testing_videos.txt)
-folders        real/ and fake/: files of one name (without its suffix) in both are one group, nothing else ties videos together
+celeb-df       Celeb-real/, Celeb-synthesis/, YouTube-real/: the two people of a fake are one group. That makes nearly all of them
+               one: let the published list decide the test part (02 --test-list DIR/List_of_testing_videos.txt)
+folders        real/ and fake/: files with one name (without its suffix) in both are one group
 """
 
 import re
@@ -86,7 +86,7 @@ def make_metadata(filenames, read):
 
 
 def is_ours(path):
-    """Tell whether a metadata.json is as this script wrote it; one that cannot be read is not."""
+    """Tell whether a metadata.json is as this script wrote it; if it cannot be read, it is not."""
     try:
         return files.read_json(path.with_name(RECORD)).get("digest") == files.digest(path)
     except OSError:

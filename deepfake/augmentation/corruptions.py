@@ -1,7 +1,6 @@
-"""What cameras and the internet do to a face, at a given severity: functions take and give uint8 RGB (h, w, 3).
+"""Corruptions: what cameras and the internet do to a face. Functions take and return uint8 RGB (h, w, 3).
 
-`recompress` is for the frames of a whole video, which are BGR as they come from `deepfake.preprocessing.decoding`.
-CORRUPTIONS are what 03c measures.
+Only `recompress` takes the BGR frames of a whole video. CORRUPTIONS are those that 03c measures, with their severities.
 """
 
 import math
@@ -16,19 +15,19 @@ import numpy as np
 
 NONE, H264 = "none", "h264"
 DARK_NOISE_SIGMA = 3.0  # grey levels of the sensor's noise, whatever light is left
-# Noise is looked up for random bytes, ten times as fast as drawn: 256 equally likely values of the normal distribution.
+# 256 equally likely values of the normal distribution: a random byte looks up its noise, ten times as fast as NumPy draws it.
 NORMAL_VALUES = np.array([NormalDist().inv_cdf((byte + 0.5) / 256) for byte in range(256)], np.float32)
 NORMAL_VALUES /= NORMAL_VALUES.std()
-IP_OFFSET = 6 * math.log2(1.4)  # quantiser steps, from x264's default ratio between the frames it keys and the others
-
-
-opened = threading.local()  # the codecs of a thread: opening an x264 encoder takes longer than a face
+IP_OFFSET = 6 * math.log2(1.4)  # quantiser steps between keyframes and other frames: x264's default ratio is 1.4
+opened = threading.local()  # codecs, kept per thread: opening an x264 encoder takes longer than encoding a face
 
 
 def random_normal(shape, sigma, rng):
-    """Return normally distributed float32 numbers of standard deviation `sigma`, none beyond three of them."""
+    """Return normally distributed float32 numbers of standard deviation `sigma`, none beyond 3 `sigma`."""
     count = math.prod(shape)
-    words = rng.integers(1 << 32, size=-(-count // 4), dtype=np.uint32)  # the bytes of rng.bytes in half the time
+    words = rng.integers(
+        1 << 32, size=-(-count // 4), dtype=np.uint32
+    )  # twice as fast as rng.bytes, for the same bytes
     return cv2.LUT(words.view(np.uint8)[:count].reshape(shape), np.float32(sigma) * NORMAL_VALUES)
 
 
@@ -38,20 +37,20 @@ def add_noise(face_rgb, sigma, rng):
 
 
 def darken(face_rgb, light, sigma, gain, rng):
-    """Leave a share `light` of the light, add noise of `sigma` grey levels, and brighten all of it by `gain`."""
+    """Leave a share `light` of the light, add noise of `sigma` grey levels, then multiply everything by `gain`."""
     noise = random_normal(face_rgb.shape, gain * sigma, rng)
     return cv2.addWeighted(face_rgb, gain * light, noise, 1, 0, dtype=cv2.CV_8U)
 
 
 def smear(face_rgb, length_px, angle):
-    """Blur along a straight line of `length_px` at `angle` (radians), as motion does while the shutter is open."""
+    """Blur along a line of `length_px` at `angle` (radians), as motion does while the shutter is open."""
     height, width = face_rgb.shape[:2]
     half = max(1.0, length_px / 2)
     margin, steps = int(np.ceil(half)), np.linspace(-half, half, 8 * int(np.ceil(half)) + 1)
     line = np.unique(np.rint(np.outer(steps, (np.sin(angle), np.cos(angle)))).astype(int), axis=0) + margin
     wider = cv2.copyMakeBorder(face_rgb, margin, margin, margin, margin, cv2.BORDER_REFLECT_101)
     total = np.zeros(face_rgb.shape, np.float32)
-    for row, column in line:  # one filter for all of it takes several times as long
+    for row, column in line:  # several times as fast as one filter
         cv2.accumulate(wider[row : row + height, column : column + width], total)
     return cv2.convertScaleAbs(total, alpha=1 / len(line))
 
@@ -71,14 +70,14 @@ def shrink(face_rgb, scale, cubic=False):
 
 def compress_jpeg(face_rgb, quality):
     """Compress and decompress as JPEG."""
-    # no flag to check: encoding to memory cannot fail, the JPEG format takes any 8-bit face up to 65,500 px
+    # No flag to check: encoding to memory cannot fail, as JPEG takes any 8-bit picture up to 65,500 px.
     face_bgr = cv2.cvtColor(face_rgb, cv2.COLOR_RGB2BGR)
     data = cv2.imencode(".jpg", face_bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     return cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
 
 
 def new_codecs(width, height, **options):
-    """Return (x264 encoder, H.264 decoder) for frames of a size, each of one thread."""
+    """Return (x264 encoder, H.264 decoder) for frames of this size, on one thread each."""
     import av
 
     encoder, decoder = av.CodecContext.create("libx264", "w"), av.CodecContext.create("h264", "r")
@@ -89,10 +88,10 @@ def new_codecs(width, height, **options):
 
 
 def h264_codecs(width, height, crf):
-    """Return (encoder, decoder) of this thread for single frames of a size, at x264's quality `crf`.
+    """Return this thread's (encoder, decoder) for single frames of this size, at x264's quality `crf`.
 
-    x264 adapts a CRF to the frames before. With qcomp=1 it does not, and IP_OFFSET lower it gives the first frame's pictures.
-    Without CABAC, which packs the same pictures into fewer bytes that nobody keeps, all of it is a fifth faster.
+    x264 adapts its quality to earlier frames. With qcomp=1 it does not; a CRF lower by IP_OFFSET then gives what x264 makes of a
+    first frame. CABAC, which only saves bytes, is off: that is a fifth faster.
     """
     codecs, key = vars(opened), (width, height, crf)
     if key not in codecs:
@@ -102,7 +101,7 @@ def h264_codecs(width, height, crf):
 
 
 def compress_h264(face_rgb, crf):
-    """Compress and decompress as one H.264 frame of x264's quality `crf`; an odd last row or column stays as it is."""
+    """Compress and decompress as one H.264 frame of x264's quality `crf`; an odd last row or column is not changed."""
     import av
 
     height, width = (side // 2 * 2 for side in face_rgb.shape[:2])  # H.264 halves the colour planes
@@ -115,10 +114,10 @@ def compress_h264(face_rgb, crf):
 
 
 def recompress(pictures, crf, preset="veryfast"):
-    """Yield (number, decoded PyAV frame) of uint8 BGR pictures of one size, in order, as a video of x264's quality `crf`.
+    """Compress uint8 BGR pictures of one size as a video of x264's quality `crf`; yield (number, decoded PyAV frame) in order.
 
-    An odd last row or column is left out. x264's macroblock tree is off: with it (and B-frames and its assembler) the pictures
-    differed from one run to the next, by as much as to move a face's score by 0.3 (PyAV 18.1).
+    An odd last row or column is left out. x264's macroblock tree is off: with it, and B-frames and its assembler, pictures
+    differed from run to run, enough to move a face's score by 0.3 (PyAV 18.1).
     """
     import av
 
@@ -141,7 +140,7 @@ class Corruption(NamedTuple):
 
     name: str  # with what its severities mean, as the plot has it
     label: str  # of one severity
-    severities: tuple  # from weak to strong
+    severities: tuple  # from mild to severe
     corrupt: Callable | None  # of (uint8 RGB face, severity, random generator); None: of the whole video
 
 
@@ -181,5 +180,5 @@ CORRUPTIONS = {
 
 
 def label_of(corruption, severity):
-    """Return what was done to a face, in words."""
+    """Return in words what was done to a face."""
     return "undamaged" if severity == NONE else CORRUPTIONS[corruption].label.format(severity).replace("%", " %")

@@ -1,10 +1,11 @@
-"""Self-blended faces: a real face blended with a slightly changed copy of itself, the traces that face swaps leave.
+"""Self-blended faces: a real face blended with a slightly changed copy of itself, which leaves the traces of a face swap.
 
-A network learns them from real faces alone (Shiohara & Yamasaki, "Detecting Deepfakes with Self-Blended Images", CVPR 2022).
-Unlike the paper's: ellipses, as MTCNN's five landmarks allow, not hulls of 81 points; one change of colour, one of sharpness, or
-both, not always several; the target moves by less than a pixel, to be interpolated like the source; the mask stays where it is
-when the source moves. Pictures are uint8 RGB (size, size, 3); landmarks (5, 2) are (x, y) in pixels of the picture, in the order
-of LANDMARK_NAMES; one seed gives one picture.
+From these, a scorer learns on real faces alone (Shiohara & Yamasaki, "Detecting Deepfakes with Self-Blended Images", CVPR 2022).
+Different from the paper: regions are ellipses, as five landmarks allow, not hulls of 81 points; colour, sharpness or both change
+once; the target moves by less than a pixel, so that it is interpolated like the source; the mask does not move with the source.
+
+Pictures are uint8 RGB (size, size, 3). Landmarks (5, 2) are (x, y) in pixels of the picture, in the order of LANDMARK_NAMES.
+The same `rng` gives the same picture.
 """
 
 import cv2
@@ -12,7 +13,7 @@ import numpy as np
 
 from deepfake.augmentation import corruptions
 
-REGIONS = {"face": 0.45, "inner": 0.4, "mouth": 0.15}  # what is replaced, and how often it is drawn
+REGIONS = {"face": 0.45, "inner": 0.4, "mouth": 0.15}  # what is replaced, and how often
 MASK_WEIGHTS = (0.25, 0.5, 0.75, 1.0, 1.0, 1.0)  # 3.2 of the paper
 MAX_SHIFT_X, MAX_SHIFT_Y = 0.03, 0.015  # of the width and of the height, either way; 3.1 of the paper
 SCALE = (0.95, 1.05)
@@ -21,14 +22,13 @@ HUE_SHIFT_DEG, SATURATION_CHANGE, VALUE_CHANGE = 12, 0.4, 0.2
 BRIGHTNESS, CONTRAST = 0.1, 0.2  # of the range and of the spread
 SHARPENING, SHARPENING_SIGMA_PX = (0.2, 0.8), (0.8, 2.0)
 DOWNSCALE = (1.5, 4.0)
-LEAST_ALONG = 0.1  # of the picture's size; a face in its crop has about 0.28, less is a mistake of the detector
+LEAST_ALONG = 0.1  # of the picture's size, from eyes to mouth: about 0.28 in a crop, less is a mistake of the detector
 MASK_NODES = 5  # per side, of the field that deforms the mask
 MASK_DEFORMATION = 0.035  # of the picture's size, standard deviation at a node
-FACE_NODES, FACE_DEFORMATION = 4, 0.02  # as of the mask, of the face that is made another person's
+FACE_NODES, FACE_DEFORMATION = 4, 0.02  # the same, of the field that reshapes a face
 FIRST_BLUR, SECOND_BLUR = (0.005, 0.03), (0.005, 0.1)  # of the picture's size
-# Grey levels, mean over the picture: what no one could see is drawn again (half of the mouths).
-SMALLEST_DIFFERENCE = 0.4
-MOST_DRAWS = 5
+SMALLEST_DIFFERENCE = 0.4  # grey levels, mean over the picture: less cannot be seen, as of half of the mouths
+MOST_DRAWS = 5  # until the difference can be seen
 
 
 def to_levels(pixels):
@@ -39,10 +39,10 @@ def to_levels(pixels):
 def change_colour(face_rgb, rng):
     """Shift red, green and blue; or hue, saturation and value; or brightness and contrast."""
     pixels = face_rgb.astype(np.float32)
-    kind = rng.integers(3)
-    if kind == 0:
+    choice = rng.integers(3)
+    if choice == 0:
         pixels += rng.uniform(-RGB_SHIFT, RGB_SHIFT, 3).astype(np.float32)
-    elif kind == 1:
+    elif choice == 1:
         hsv = cv2.cvtColor(pixels / 255, cv2.COLOR_RGB2HSV)
         hsv[..., 0] = (hsv[..., 0] + rng.uniform(-HUE_SHIFT_DEG, HUE_SHIFT_DEG)) % 360
         hsv[..., 1] = np.clip(hsv[..., 1] * (1 + rng.uniform(-SATURATION_CHANGE, SATURATION_CHANGE)), 0, 1)
@@ -66,10 +66,10 @@ def change_sharpness(face_rgb, rng):
 
 def change_look(face_rgb, rng):
     """Change colour, sharpness, or both."""
-    kind = rng.integers(3)
-    if kind != 1:
+    choice = rng.integers(3)
+    if choice != 1:
         face_rgb = change_colour(face_rgb, rng)
-    if kind != 0:
+    if choice != 0:
         face_rgb = change_sharpness(face_rgb, rng)
     return face_rgb
 
@@ -119,23 +119,22 @@ def deform(mask, rng):
 
 
 def reshape_face(face_rgb, landmarks, rng):
-    """Return (face, landmarks) of somebody who does not exist: bent by a smooth random field.
+    """Return (face, landmarks) bent by a smooth random field into a person who does not exist.
 
-    A network learns a few hundred faces by heart, and then a blend is what differs from memory. Reshaped anew each time, they
-    cannot be learnt.
+    A scorer learns a few hundred faces by heart and then finds blends by comparing. Faces that change each time cannot be learnt.
     """
     size = face_rgb.shape[0]
     sources = smooth_field(size, FACE_NODES, FACE_DEFORMATION, rng)
     bent = cv2.remap(face_rgb, sources, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
     moved = np.array(landmarks, np.float64)
-    for _ in range(3):  # where does the field take a landmark's pixel from? solved by going there step by step
+    for _ in range(3):  # the field says where a pixel comes from; where a landmark goes is approached in steps
         at = np.clip(np.rint(moved), 0, size - 1).astype(int)
         moved += np.asarray(landmarks) - sources[at[:, 1], at[:, 0]] - (moved - at)
     return bent, moved
 
 
 def soften(mask, rng):
-    """Shrink the mask a little and blur its edge, sharply or widely; its highest value stays 1."""
+    """Shrink the mask a little and blur its edge, narrowly or widely; its highest value stays 1."""
     size = mask.shape[0]
     inside = cv2.GaussianBlur(mask, (0, 0), rng.uniform(*FIRST_BLUR) * size) > 0.95
     mask = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), rng.uniform(*SECOND_BLUR) * size)
@@ -143,9 +142,9 @@ def soften(mask, rng):
 
 
 def blend_once(face_rgb, landmarks, rng):
-    """Return (target, blend, mask) of one draw."""
+    """Return (target, blend, mask) of one random choice of everything."""
     source = move(face_rgb, rng.uniform(*SCALE), len(face_rgb) * rng.uniform(-1, 1, 2) * (MAX_SHIFT_X, MAX_SHIFT_Y))
-    target = move(face_rgb, 1, rng.uniform(-0.5, 0.5, 2))  # interpolated as well, else fakes would be softer than reals
+    target = move(face_rgb, 1, rng.uniform(-0.5, 0.5, 2))  # else fakes alone would be softened by interpolation
     if rng.random() < 0.5:
         source = change_look(source, rng)
     else:
@@ -158,17 +157,17 @@ def blend_once(face_rgb, landmarks, rng):
 
 
 def self_blend(face_rgb, landmarks, rng):
-    """Return (real, fake, mask): the target as it entered the blend, the blend, and the float32 mask (size, size) in 0..1.
+    """Return (real, fake, mask): the face as it entered the blend, the blend, and the float32 mask (size, size) in 0..1.
 
-    `face_rgb`: uint8 RGB (size, size, 3); `landmarks`: (5, 2). Where the mask is 0, real and fake are identical. Landmarks
-    outside the picture leave nothing to blend: then both are the same.
+    `face_rgb`: uint8 RGB (size, size, 3); `landmarks`: (5, 2). Where the mask is 0, real and fake are identical; with landmarks
+    outside the picture, everywhere.
     """
     best, largest = None, -1.0
     for _ in range(MOST_DRAWS):
-        drawn = blend_once(face_rgb, landmarks, rng)
-        difference = float(np.abs(drawn[1].astype(np.int16) - drawn[0]).mean())
+        found = blend_once(face_rgb, landmarks, rng)
+        difference = float(np.abs(found[1].astype(np.int16) - found[0]).mean())
         if difference > largest:
-            best, largest = drawn, difference
+            best, largest = found, difference
         if difference >= SMALLEST_DIFFERENCE:
             break
     return best

@@ -1,4 +1,4 @@
-"""What metadata.json says of each video: its label, its original, its group; and the faces found in it."""
+"""Reading metadata.json: what it says of each video, such as its label, its original and its group."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from common.errors import InputError
 from deepfake.preprocessing import inputs
 
 LABELS = {"FAKE": FAKE, "REAL": REAL}
-GIVEN_TWICE = object()  # stands for the value of a name that a JSON object holds twice: which one is meant is unknown
+GIVEN_TWICE = object()  # the value of a name that a JSON object holds twice: nobody knows which one is meant
 
 
 @dataclass
@@ -25,11 +25,11 @@ class Entry:
     group: str | None = None
     altered_person: int | None = None
     metadata: Path | None = None  # the file that says so
-    drawn: bool = False  # a synthetic clip, so no film of people
+    synthetic: bool = False  # made by a program, no film of people; metadata.json calls it drawn
 
 
 def leaves_directory(name):
-    """Tell whether a name in metadata.json is absolute or climbs out of its folder: such a name is refused."""
+    """Tell whether a name in metadata.json is absolute or leads out of its folder: then it is refused."""
     path = PureWindowsPath(name)  # knows both separators
     return path.anchor != "" or ".." in path.parts
 
@@ -55,15 +55,15 @@ def parse_entry(metadata, folder, name, fields):
         raise ValueError(f"has the original {original!r}, which is not a name inside the videos directory; refused")
     if person is not None and (isinstance(person, bool) or not isinstance(person, int) or person < 0):
         raise ValueError(f"has the altered_person {person!r}; it must be a number counted from the left, from 0")
-    if not isinstance(drawn := fields.get("drawn", False), bool):
-        raise ValueError(f"says drawn: {drawn!r}; it must be true or false")
+    if not isinstance(synthetic := fields.get("drawn", False), bool):
+        raise ValueError(f"says drawn: {synthetic!r}; it must be true or false")
     filename = PurePosixPath(folder, name).as_posix()
     original = PurePosixPath(folder, original).as_posix() if original else None
-    return Entry(filename, label, original, None if group is None else str(group), person, metadata, drawn)
+    return Entry(filename, label, original, None if group is None else str(group), person, metadata, synthetic)
 
 
 def mark_repeated(pairs):
-    """Return the pairs of a JSON object as a dict, GIVEN_TWICE for a name that is there more than once."""
+    """Return the (name, value) pairs of a JSON object as a dict; a name given more than once has the value GIVEN_TWICE."""
     times = Counter(name for name, _ in pairs)
     return {name: value if times[name] == 1 else GIVEN_TWICE for name, value in pairs}
 
@@ -71,8 +71,8 @@ def mark_repeated(pairs):
 def read_metadata(videos_dir, strict=False):
     """Read every metadata.json below `videos_dir`.
 
-    Returns ({video_id: Entry}, problems, refused): problems are (path of the metadata.json, reason), refused is the set of the
-    video_ids whose items cannot be used. A file that cannot be used as a whole is a problem; with `strict` it raises InputError.
+    Returns ({video_id: Entry}, problems, refused). Problems are (path of the metadata.json, reason); refused is the set of
+    video_ids whose items cannot be used. A file that cannot be used as a whole is a problem; if `strict`, it raises InputError.
     """
     videos_dir = Path(videos_dir)
     root = videos_dir.parent if videos_dir.is_file() else videos_dir

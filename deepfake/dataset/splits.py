@@ -1,4 +1,4 @@
-"""Which group of videos goes to training, validation or test: by the alphabet, or as a published list of test videos says."""
+"""Which group of videos goes to training, validation or test: by the alphabet, or by a published list of test videos."""
 
 import os
 import unicodedata
@@ -12,18 +12,18 @@ from common.constants import CLASS_NAMES, FAKE, REAL, SPLITS
 from common.errors import InputError
 from deepfake.preprocessing import inputs
 
-VIDEO, KEY = 0, 1  # what an item is; videos sort before keys
+VIDEO, KEY = 0, 1  # what an item is: videos sort before values of the key `group`
 CUTS_PERCENT = (80, 90)  # of the faces of the rarer class: training ends at the first, validation at the second
 CUTS_BEFORE_TEST = (89,)  # of what a test list leaves: 80 of 90
-UNUSUALLY_LARGE = 2  # times the median group; keeps groups of ordinary size divisible over small datasets
+UNUSUALLY_LARGE = 2  # times the median group: in a small dataset, an ordinary group can be above a part's share
 
 
 def split_groups(sizes, cuts_percent=CUTS_PERCENT):
     """Return {group: split} for `sizes`, {group: faces of the rarer class}.
 
-    Groups go in alphabetical order, cut between two groups where 80 % and 90 % of the faces are nearest; validation and test
-    get at least one group each. A group is never divided. One larger than a part's share (10 % of the faces, and unusual: twice
-    the median group) goes to training. With one cut, there is no test part.
+    The groups, in alphabetical order, are cut where 80 % and 90 % of the faces are nearest; validation and test get at least one
+    group each. A group is never divided. One with more than 10 % of the faces, and more than twice those of the median group,
+    goes to training. With one cut, there is no test part.
     """
     total = sum(sizes.values())
     usual = median([size for size in sizes.values() if size] or [0])
@@ -44,10 +44,8 @@ def split_groups(sizes, cuts_percent=CUTS_PERCENT):
 def assign_splits(videos, real_only, cuts_percent=CUTS_PERCENT):
     """Return {group: split} for videos with a label.
 
-    Bystanders do not count: they are left out of training and validation, and stay in test only because their video does.
-    Groups without a face of the rarer class follow the alphabet. Where that leaves a set without a class (as folders real/ and
-    fake/ would, or many real videos without a fake whose names come last), groups with fakes only, with reals only and with
-    both are cut each by themselves.
+    Bystanders do not count. Groups without a face of the rarer class follow the alphabet. That can leave a set without a class,
+    such as with folders real/ and fake/. Then the groups of fakes only, of reals only and of both are cut separately.
     """
     faces = Counter()
     for video in videos:
@@ -69,13 +67,13 @@ def assign_splits(videos, real_only, cuts_percent=CUTS_PERCENT):
 
 
 def without_bystanders(video):
-    """Return the faces of a Video, but in a fake whose altered person metadata.json names, of that person only."""
+    """Return the faces of a Video; of a fake whose altered person metadata.json names, only that person's."""
     altered = video.entry.altered_person if video.label == FAKE else None
     return [face for face in video.faces if altered in (None, face.person)]
 
 
 def leave_out_bystanders(videos, split_of):
-    """Take the bystanders out of the labelled videos of training and validation; in test they stay, as in a video to judge."""
+    """Take the bystanders out of the videos of training and validation. In test they stay, as in any video to judge."""
     for video in videos:
         if split_of[video.group] != "test":
             found, video.faces = video.faces, without_bystanders(video)
@@ -83,9 +81,9 @@ def leave_out_bystanders(videos, split_of):
 
 
 def read_test_list(path, videos_dir):
-    """Return {video_id: label or None} of a list with one video a line, its path and before it, if given, 1 (real) or 0 (fake).
+    """Return {video_id: label or None} of a list with a video per line: its path, before it perhaps 1 (real) or 0 (fake).
 
-    Paths start at the folder of the list if that is in `videos_dir`, else at `videos_dir`. Raises InputError.
+    Paths start at the list's folder if that is in `videos_dir`, else at `videos_dir`. Raises InputError.
     """
     path, root = Path(path).resolve(), Path(videos_dir).resolve()
     below = os.path.relpath(path.parent, root) if path.parent.is_relative_to(root) else "."
@@ -104,7 +102,7 @@ def read_test_list(path, videos_dir):
 
 
 def check_list(listed, videos):
-    """Raise InputError if the list and metadata.json disagree about a label; return the listed ids that are no videos here."""
+    """Return the listed ids that are no videos here. Raises InputError if the list and metadata.json disagree about a label."""
     labels = {video.video_id: video.label for video in videos}
     for video_id, label in sorted(listed.items()):
         if label is not None and labels.get(video_id, label) not in (label, None):
@@ -114,11 +112,11 @@ def check_list(listed, videos):
 
 
 def split_by_list(videos, listed, real_only):
-    """Return (videos to use, {group: split}, notes in words on what the list means) of labelled Videos: test is what is listed.
+    """Return (videos to use, {group: split}, notes in words) of labelled Videos; the listed ones are the test part.
 
-    A fake, its original and its siblings are never in two sets: where some of them are listed, the others are left out. A group
-    that only the metadata key `group` ties together (people, say) may be divided by the list. What is left of it cannot be kept
-    away from the test part any more, so its originals with their fakes become groups of their own.
+    Of a fake, its original and its siblings, those that are not listed are left out if another one is. The list may divide a
+    group that only the metadata key `group` makes, such as one person's videos. Then each original with its fakes becomes a
+    group.
     """
     families, notes = find_groups({v.video_id: v.entry for v in videos}, [v.video_id for v in videos], True), []
     taken = {families[video_id] for video_id in listed if video_id in families}
@@ -130,9 +128,8 @@ def split_by_list(videos, listed, real_only):
             video.group = families[video.video_id]
     splits = assign_splits(others, real_only, CUTS_BEFORE_TEST) | {video.group: "test" for video in in_test}
     if left_out := len(videos) - len(used):
-        notes.append(
-            f"{left_out} videos share an original with a listed one and are left out of training and validation"
-        )
+        reason = "share an original with a listed one and are left out of training and validation"
+        notes.append(f"{left_out} videos {reason}")
     if divided:
         notes.append(
             f"the test list divides {len(divided)} groups, the first is {min(divided)}: people of the test part are in training "
@@ -142,7 +139,7 @@ def split_by_list(videos, listed, real_only):
 
 
 def connected(sets):
-    """Return {item: first item, sorted, of its group} for sets of items: two sets that share an item are one group."""
+    """Return {item: lowest item of its group} for sets of items: sets that share an item are one group."""
     import networkx
 
     graph = networkx.Graph((items[0], item) for items in map(list, sets) for item in items)
@@ -150,10 +147,10 @@ def connected(sets):
 
 
 def find_groups(entries, video_ids, by_original_only=False):
-    """Return {video_id: group}: connected through `original` (present or not) and the metadata key `group`.
+    """Return {video_id: group}: videos of one `original` (present or not) or with one value of the metadata key `group`.
 
-    `entries`: {video_id: metadata.Entry or None}. A group is named after the alphabetically first video in it.
-    `by_original_only`: the key `group` ties nothing.
+    `entries`: {video_id: metadata.Entry or None}. A group has the name of its first video by the alphabet. `by_original_only`:
+    the key `group` does not count.
     """
     sets = [[(VIDEO, video_id)] for video_id in video_ids]
     for video_id, entry in entries.items():
@@ -161,5 +158,5 @@ def find_groups(entries, video_ids, by_original_only=False):
             sets.append([(VIDEO, video_id), (VIDEO, inputs.video_id_of(entry.original))])
         if entry and entry.group is not None and not by_original_only:
             sets.append([(VIDEO, video_id), (KEY, unicodedata.normalize("NFC", entry.group))])
-    first = connected(sets)  # a video, as every group has one and VIDEO comes before KEY
+    first = connected(sets)  # always a video: each group has one, and VIDEO sorts before KEY
     return {video_id: first[VIDEO, video_id][1] for video_id in video_ids}

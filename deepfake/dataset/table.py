@@ -1,4 +1,4 @@
-"""The balanced and split faces: the table as 02 makes it, and its rows as the other scripts read them."""
+"""The table of faces: split.csv as 02 makes it, and its rows as the other scripts read them."""
 
 import json
 from collections import defaultdict
@@ -15,19 +15,15 @@ OF_VIDEO = ("video_id", "filename", "group", "label", "frame_px", "video_frames"
 COLUMNS = ("file", "video_id", "filename", "group", "person", "frame", "frame_s", "face_px", "landmarks", "confidence")
 COLUMNS += ("label", "split", "digest", "frame_px", "video_frames")
 NOT_TRAINED_ON = ("frame_px", "video_frames")  # facts of the video, which the digest of the data leaves out
-KINDS = (
-    dict.fromkeys(COLUMNS, object)
-    | dict.fromkeys(("label", "frame", "person"), int)
-    | dict.fromkeys(NOT_TRAINED_ON, "Int64")
-)
-KINDS |= dict.fromkeys(("frame_s", "face_px", "confidence"), float)
+TYPES = dict.fromkeys(COLUMNS, object) | dict.fromkeys(NOT_TRAINED_ON, "Int64")
+TYPES |= dict.fromkeys(("label", "frame", "person"), int) | dict.fromkeys(("frame_s", "face_px", "confidence"), float)
 REDO_DATASET = "run 02_prepare_dataset.py --force"
 
 
 def face_table(videos, split_of=None):
-    """Return a DataFrame of COLUMNS, a row for each face of the Videos; `file` is its name without a folder.
+    """Return a DataFrame of COLUMNS, a row for each face of the Videos. `file` has no folder.
 
-    `split_of`: {group: split}; without it there is no column `split`. `video_frames`: frames of the video that were looked at.
+    `split_of`: {group: split}; without it there is no column `split`.
     """
     import pandas as pd
 
@@ -40,10 +36,10 @@ def face_table(videos, split_of=None):
 
 
 def balance(faces):
-    """Return the faces, each split with equally many of each label: the last, alphabetically, of the larger class are left out.
+    """Return the faces, in each split equally many real and fake: the last of the larger class, by the alphabet, are left out.
 
-    So few videos of that class remain but each keeps its frames; at most one a split stays partial, its `video_frames` lowered.
-    Works on `faces` itself, as there may be millions.
+    So whole videos go, and at most one per split loses only some of its faces; its `video_frames` is lowered. Works on `faces`
+    itself, as there may be millions.
     """
     faces.sort_values(["split", "video_id", "frame", "person"], inplace=True)
     of_class = faces.groupby(["split", "label"], observed=True)
@@ -56,13 +52,13 @@ def balance(faces):
 
 
 def digest_of(faces):
-    """Return the digest of what a network is trained on."""
+    """Return the digest of what a scorer is trained on."""
     trained_on = [column for column in COLUMNS if column not in NOT_TRAINED_ON]
     return files.digest_of_list(map(json.dumps, zip(*(faces[column] for column in trained_on), strict=True)))
 
 
 def write_table(faces, path):
-    """Write split.csv, in which `file` has the folders of its split and class before it."""
+    """Write split.csv, in which `file` begins with the folders of its split and class."""
     folders = faces["split"].astype(str) + "/" + faces["label"].map(dict(enumerate(CLASS_NAMES))) + "/"
     faces = faces.copy(deep=False)
     faces["file"] = folders + faces["file"]
@@ -70,15 +66,15 @@ def write_table(faces, path):
 
 
 def read_split(split_dir):
-    """Return {split: rows of split.csv as dicts}, with `path` added and `file` without its folder."""
+    """Return {split: rows of split.csv as dicts}, with `path` added and `file` without folders."""
     parts = {split: [] for split in SPLITS}
-    for row in files.read_csv(split_dir / paths.SPLIT_TABLE, KINDS):
+    for row in files.read_csv(split_dir / paths.SPLIT_TABLE, TYPES):
         parts[row["split"]].append(row | {"path": split_dir / row["file"], "file": Path(row["file"]).name})
     return parts
 
 
 def read_dataset(split_dir):
-    """Return (record of 02, {split: rows}). Raises InputError if 02 has not run or what it left is broken."""
+    """Return (record of 02, {split: rows}). Raises InputError if 02 has not run or its files are broken."""
     path = split_dir / paths.SPLIT_TABLE
     if not path.exists():
         raise InputError(f"{path} does not exist: it would list the faces. Run 02_prepare_dataset.py first.")
@@ -92,7 +88,7 @@ def read_dataset(split_dir):
 
 
 def read_test_faces(split_dir, limit):
-    """Return (rows with `path`, rows of videos without a face, kind of faces) of the test split. Raises InputError."""
+    """Return (rows with `path`, rows of videos without a face, kind of faces) of `limit` test videos. Raises InputError."""
     dataset, parts = read_dataset(split_dir)
     rows, faceless = parts["test"], [row for row in dataset["faceless"] if row["split"] == "test"]
     kept = set(sorted({row["video_id"] for row in rows + faceless})[:limit])
@@ -109,20 +105,20 @@ def faces_of_videos(videos, face_kind):
 
 
 def first_videos(rows, limit):
-    """Return the rows of the first `limit` videos of each class, in the order of `rows`."""
+    """Return the rows of the first `limit` videos of each class, by the alphabet."""
     of_class = ({row["video_id"] for row in rows if row["label"] == label} for label in (REAL, FAKE))
     kept = {video_id for found in of_class for video_id in sorted(found)[:limit]}
     return [row for row in rows if row["video_id"] in kept]
 
 
 def evenly_spread(values, count):
-    """Return at most `count` of a list's values, evenly spread from its first to its last."""
+    """Return at most `count` of a sequence's values, evenly spread, the first and the last among them."""
     places = np.linspace(0, len(values) - 1, min(count, len(values))).round().astype(int)
     return [values[place] for place in places]
 
 
 def fewer_frames(rows, count):
-    """Return the rows of at most `count` frames of each video, evenly spread from its first to its last."""
+    """Return the rows of at most `count` frames of each video, evenly spread."""
     frames = defaultdict(set)
     for row in rows:
         frames[row["video_id"]].add(row["frame"])

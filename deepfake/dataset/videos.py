@@ -22,10 +22,10 @@ class Video:
     faces: list[crops.Face] = field(default_factory=list)
     reason: str | None = None
     entry: metadata.Entry | None = None
-    named: bool = False  # some metadata.json has an item for its id, used or refused
+    named: bool = False  # a metadata.json has an item for its id, used or refused
     group: str | None = None
     frame_px: int | None = None  # longer side of the source
-    video_frames: int | None = None  # that were looked at
+    video_frames: int | None = None  # how many frames 00 took
 
     @property
     def label(self):
@@ -35,8 +35,8 @@ class Video:
 def load_videos(videos_dir, frames_dir, data_dir, stage="reading", strict=False):
     """Gather every video that is an input or has a folder of frames, with its faces, label and group.
 
-    Returns (videos sorted by video_id, metadata problems as (path, reason)). `stage` names the progress bar; with `strict`, a
-    metadata.json that cannot be used as a whole raises InputError.
+    Returns (videos sorted by video_id, problems of metadata.json as (path, reason)). `stage` names the progress bar. If `strict`,
+    a metadata.json that cannot be used as a whole raises InputError.
     """
     videos_dir, frames_dir = Path(videos_dir), Path(frames_dir)
     (entries, problems, refused), sources, videos = ({}, [], set()), [], {}
@@ -51,18 +51,17 @@ def load_videos(videos_dir, frames_dir, data_dir, stage="reading", strict=False)
     folders = inputs.list_frame_dirs(frames_dir) if frames_dir.is_dir() else []
     if videos_dir.is_file():
         folders = [folder for folder in folders if folder.name in videos]
-    groups = splits.find_groups(
-        entries, {*videos, *(folder.name for folder in folders)}
-    )  # before the faces need memory
+    ids = {*videos, *(folder.name for folder in folders)}
+    groups = splits.find_groups(entries, ids)  # before the faces need memory
     for folder in progress(folders, len(folders), stage, "videos"):
         frames_record = files.read_json(folder / paths.FRAMES_RECORD)
-        if not frames_record:  # damaged
+        if not frames_record:  # broken
             continue
         video = videos.setdefault(folder.name, Video(folder.name, frames_record["made_from"]["filename"], folder))
         video.frame_px = max(frames_record.get("width", 0), frames_record.get("height", 0)) or None
         video.video_frames = len(frames_record.get("frames", ())) or None
         faces_record = files.read_json(folder / "faces" / paths.FACES_RECORD)
-        if isinstance(faces_record, dict) and "faces" in faces_record:
+        if "faces" in faces_record:
             try:
                 video.reason = faces_record["reason"]
                 video.faces = [crops.read_face(face) for face in faces_record["faces"]]
@@ -84,7 +83,7 @@ def load_videos(videos_dir, frames_dir, data_dir, stage="reading", strict=False)
 
 
 def check_steps(videos, videos_dir, frames_dir, data_dir):
-    """Raise InputError if the step before has not run on these videos; one that failed on them has."""
+    """Raise InputError if 00 or 01a has not run on these videos. A step that failed on them has run."""
     folders = [Path(os.path.abspath(video.folder)) for video in videos]
     framed = [folder for folder in folders if (folder / paths.FRAMES_RECORD).is_file()]
     faced = [folder for folder in framed if (folder / "faces" / paths.FACES_RECORD).is_file()]

@@ -1,7 +1,7 @@
-"""How the scores of a video's faces become one: the three rules in NumPy, for the choice that 03 makes on validation videos, and
-what 04 makes of a row of Spark.
+"""How the scores of a video's faces become one score and a verdict.
 
-04 has the same rules in Spark, for any number of videos; tests/evaluation/test_aggregation.py compares the two.
+The three rules are here in NumPy, for the choice that 03 makes on validation videos, and in 04 in Spark, for any number of
+videos; tests/evaluation/test_aggregation.py compares the two.
 """
 
 from collections import Counter, defaultdict
@@ -15,9 +15,9 @@ from deepfake.evaluation.calibration import UNCHANGED, calibrate
 from deepfake.preprocessing import quality
 
 AGGREGATES = ("mean", "lowest-person", "confident")
-SCORE_DECIMALS = 12  # sums in any order; rounding keeps a tie at 0.5 a tie
-CERTAIN_ENOUGH = 1e-9  # added to |score - 0.5| so that faces at exactly 0.5 still have an average
-MEASURES = ("face_px", "frame_px", "brightness", "sharpness")  # a video has the mean of its usable faces
+SCORE_DECIMALS = 12  # Spark adds up in any order; rounding keeps a tie at 0.5 a tie
+CERTAIN_ENOUGH = 1e-9  # added to |score - 0.5|: else faces at exactly 0.5 would have no weighted mean
+MEASURES = ("face_px", "frame_px", "brightness", "sharpness")  # of a video: the means of its usable faces
 CRITERION = (
     "ROC AUC of validation videos; another rule than the mean only if the 95 % interval of its gain is above 0 and its log loss, "
     "which suffers where scores are too low or too high, is not higher"
@@ -25,7 +25,7 @@ CRITERION = (
 
 
 def rule_of(aggregate, record, record_path):
-    """Return the rule that --aggregate names: one of AGGREGATES, for "auto" that of a model's record; raises InputError."""
+    """Return the rule that --aggregate names: one of AGGREGATES, for "auto" that of the model card. Raises InputError."""
     rule = record.get("aggregation") if aggregate == "auto" else aggregate
     if rule not in AGGREGATES:
         raise InputError(f"{record_path} does not say how to aggregate; name it with --aggregate")
@@ -33,20 +33,20 @@ def rule_of(aggregate, record, record_path):
 
 
 def commonest(reasons):
-    """Return the commonest of some texts, the first in the alphabet of several, or None."""
+    """Return the commonest text, of several the first by the alphabet; None if there is no text."""
     counts = Counter(reasons)
     return min(counts, key=lambda reason: (-counts[reason], reason), default=None)
 
 
 def needed_frames(video_frames):
-    """Return in how many frames a video needs a usable face: as many as a person, or all of a shorter video; 1 if not known."""
+    """Return in how many frames a video needs a usable face: 3, or all of a shorter video; 1 if their number is not known."""
     return min(PERSON_MIN_FRAMES, video_frames or 1)
 
 
 def why_not_judged(reasons, usable_frames, video_frames):
     """Return why a video with too few usable faces cannot be judged: the commonest reason of its frames.
 
-    `reasons`: of its unusable faces, or of the video where it has no face. Its other frames have none that could be used.
+    `reasons`: of its unusable faces, or of the video if it has no face. Frames without either count as TOO_FEW_FRAMES.
     """
     if not usable_frames:
         return commonest(reasons) or quality.NO_USABLE_FACE
@@ -55,7 +55,7 @@ def why_not_judged(reasons, usable_frames, video_frames):
 
 
 def verdict_columns(score, calibration):
-    """Return {"score", "p_fake", "verdict"} of a score from Spark, or None."""
+    """Return {"score", "p_fake", "verdict"} of a score from Spark, which may be None."""
     if score is not None:
         score = round(float(score if calibration == UNCHANGED else calibrate(score, calibration)), SCORE_DECIMALS)
     return {"score": score, "p_fake": None if score is None else 1 - score, "verdict": verdict_of(score)}
@@ -64,7 +64,7 @@ def verdict_columns(score, calibration):
 def people_rows(people, is_judged, calibration):
     """Return the rows of people_preds.csv of one video, without its names. `people`: as from 04's `judge_videos`.
 
-    Nobody is judged in a video that is not; else those seen in at least 3 frames, or everybody if nobody is.
+    In a video that is judged, people seen in at least 3 frames are judged, or everybody if there is no such person.
     """
     people = sorted((person for person in people if person["person"] is not None), key=lambda p: p["person"])
     needed = PERSON_MIN_FRAMES if any(person["frames"] >= PERSON_MIN_FRAMES for person in people) else 1
@@ -78,7 +78,7 @@ def people_rows(people, is_judged, calibration):
 
 
 def as_row(judged, calibration=UNCHANGED):
-    """Return a Spark row as a line of video_preds.csv, with `group`, the people's rows and MEASURES added."""
+    """Return a row of 04's `judge_videos` as a row of video_preds.csv, with `group`, `people_rows` and MEASURES added."""
     row = judged.asDict()
     people, usable, frames = (row.pop(name) for name in ("people", "usable_frames", "video_frames"))
     is_judged, names = usable >= needed_frames(frames), {name: row[name] for name in ("video_id", "filename")}
@@ -93,7 +93,7 @@ def as_row(judged, calibration=UNCHANGED):
 
 
 def video_score(lines, aggregate):
-    """Return the score P(real) of one video from its prediction lines by one of AGGREGATES, or None if it cannot be judged."""
+    """Return the score P(real) of one video from its prediction lines, by one of AGGREGATES; None if it cannot be judged."""
     lines = [line for line in lines if line["score"] is not None]
     frames = len({line["frame"] for line in lines})
     if frames < needed_frames(max((line.get("video_frames") or 0 for line in lines), default=0)):
@@ -115,9 +115,9 @@ def video_score(lines, aggregate):
 def choose_aggregate(lines, seed):
     """Return (one of AGGREGATES, {"criterion", "roc_auc", "log_loss", "gain", "note"}) for prediction lines of validation.
 
-    `gain`: {rule: [low, high]}, the 95 % interval (cluster bootstrap) of how much higher its ROC AUC is than the mean's. With
-    few groups, or without a gain beyond noise, it is the mean. Where metadata names the altered person of a fake, validation
-    holds only that person's faces, so that the rules differ less here than on whole videos.
+    `gain`: {rule: [low, high]}, the 95 % interval (cluster bootstrap) of how much its ROC AUC is above the mean's. With few
+    groups, or without a gain beyond noise, the mean is chosen. Where metadata.json names the altered person of a fake, validation
+    holds only that person's faces: there the rules differ less than on whole videos.
     """
     videos = defaultdict(list)
     for line in lines:

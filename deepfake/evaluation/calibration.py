@@ -1,7 +1,7 @@
 """From a score to a probability: sigmoid(a * logit(score) + b), fitted on validation faces (Platt, 1999).
 
-A calibration is what a model's record says under "calibration": a and b for faces, and for the means of calibrated faces of a
-video. Probabilities hold where there are as many fakes as reals.
+A model card holds, under "calibration", a and b twice: for faces, and for the mean of a video's calibrated faces. The
+probabilities hold where there are as many fakes as reals.
 """
 
 import math
@@ -13,7 +13,7 @@ from common.errors import InputError
 from deepfake.evaluation import metrics
 
 GROUPS_TO_CALIBRATE = 30  # fewer say too little about the tails of the scores
-KINDS = ("faces", "videos")
+LEVELS = ("faces", "videos")
 UNCHANGED = {"a": 1.0, "b": 0.0}
 MEASURED_ON = "the same validation faces, so that after is a little too good"
 HOLDS_FOR = "as many fakes as reals"
@@ -38,31 +38,31 @@ def balancing_weights(labels):
 
 
 def fit(labels, scores):
-    """Return {"a", "b"} for which the calibrated scores have the lowest log loss, both classes counting the same.
+    """Return {"a", "b"} that give the calibrated scores the lowest log loss, both classes counting the same.
 
-    The answers are Platt's, a little short of 0 and 1, so that separable scores have a finite optimum.
+    The targets are Platt's, a little inside 0 and 1: else separable scores would have no finite optimum.
     """
     from sklearn.linear_model import LogisticRegression
 
     labels, logits = np.asarray(labels), logit(scores)[:, None]
     counts = {label: int((labels == label).sum()) for label in (REAL, FAKE)}
-    answers = np.where(labels == REAL, (counts[REAL] + 1) / (counts[REAL] + 2), 1 / (counts[FAKE] + 2))
+    targets = np.where(labels == REAL, (counts[REAL] + 1) / (counts[REAL] + 2), 1 / (counts[FAKE] + 2))
     balance = balancing_weights(labels)
-    fitted = LogisticRegression(C=math.inf).fit(  # a share of each sample says real, the rest says fake
+    fitted = LogisticRegression(C=math.inf).fit(  # each sample counts as real by its target, as fake by the rest
         np.concatenate([logits, logits]),
         np.repeat([REAL, FAKE], len(labels)),
-        np.concatenate([balance * answers, balance * (1 - answers)]),
+        np.concatenate([balance * targets, balance * (1 - targets)]),
     )
     return {"a": float(fitted.coef_[0, 0]), "b": float(fitted.intercept_[0])}
 
 
-def read_parameters(record, kind):
-    """Return {"a", "b"} for "faces" or "videos" of a model's record; raises InputError if it holds something else."""
+def read_parameters(record, level):
+    """Return {"a", "b"} of a model card for "faces" or "videos", UNCHANGED if it has none. Raises InputError."""
     calibration = record.get("calibration")
     if calibration is None:
         return UNCHANGED
     try:
-        parameters = {name: float(calibration[kind][name]) for name in ("a", "b")}
+        parameters = {name: float(calibration[level][name]) for name in ("a", "b")}
     except (TypeError, KeyError, ValueError, OverflowError) as error:
         raise InputError(f"the calibration of the weights is not understood: {calibration!r}") from error
     if not (math.isfinite(parameters["b"]) and 0 < parameters["a"] < math.inf):
@@ -77,34 +77,34 @@ def video_means(labels, scores, video_ids):
 
 
 def check_calibration(record):
-    """Raise InputError if a model's record holds a calibration that cannot be used."""
-    for kind in KINDS:
-        read_parameters(record, kind)
+    """Raise InputError if a model card holds a calibration that cannot be used."""
+    for level in LEVELS:
+        read_parameters(record, level)
 
 
 def make_calibration(labels, scores, video_ids, groups, starting):
-    """Return the calibration of a model from its validation faces, or, with too few groups, that of its starting weights.
+    """Return the calibration fitted on validation faces or, with too few groups, that of the starting weights.
 
-    `scores` are the scorer's own; `starting` is the record of the starting weights (or {}). Log loss and expected calibration
-    error, before and after, are of the same faces, both classes counting the same.
+    `scores` are the scorer's own; `starting` is the model card of the starting weights, or {}. Log loss and expected calibration
+    error before and after are of these faces, both classes counting the same.
     """
     labels, groups = np.asarray(labels), len(set(groups))
     fitted = groups >= GROUPS_TO_CALIBRATE
     result, notes = {}, []
-    for kind in KINDS:
-        if kind == "videos":
+    for level in LEVELS:
+        if level == "videos":
             labels, scores = video_means(labels, calibrate(scores, result["faces"]), video_ids)
-        parameters = fit(labels, scores) if fitted else read_parameters(starting, kind)
+        parameters = fit(labels, scores) if fitted else read_parameters(starting, level)
         if parameters["a"] <= 0:  # no better than chance: there is nothing to calibrate
             parameters = UNCHANGED
-            notes.append(f"{kind}: scores no better than chance, left as they are")
+            notes.append(f"{level}: scores no better than chance, left as they are")
         measured = {"before": np.asarray(scores, np.float64), "after": calibrate(scores, parameters)}
         weights = balancing_weights(labels)
-        result[kind] = parameters | {
+        result[level] = parameters | {
             name: {when: metrics.METRICS[name](labels, values, weights) for when, values in measured.items()}
             for name in ("log_loss", "expected_calibration_error")
         }
-    unchanged = all(result[kind]["a"] == 1 and result[kind]["b"] == 0 for kind in KINDS)
+    unchanged = all(result[level]["a"] == 1 and result[level]["b"] == 0 for level in LEVELS)
     if fitted:
         source = f"{groups} validation groups"
     else:
@@ -115,7 +115,7 @@ def make_calibration(labels, scores, video_ids, groups, starting):
 
 
 def in_words(calibration):
-    """Return one line: what it was fitted on, and what it changed for validation faces."""
+    """Return one line: what the calibration was fitted on, and what it changed for validation faces."""
     faces = calibration["faces"]
     losses, errors = faces["log_loss"], faces["expected_calibration_error"]
     notes = "".join(f"; {note}" for note in calibration["notes"])

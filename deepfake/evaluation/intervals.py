@@ -7,13 +7,13 @@ from common.messages import say
 from deepfake.evaluation import metrics
 
 RESAMPLES = 1000
-RESAMPLED_AT_ONCE = 2**18  # videos (or faces) in all: 2 MB per array, which stays in the cache
-MIN_GROUPS, MIN_GROUPS_OF_CLASS = 20, 10  # in all, and with each class: fewer cannot carry a bootstrap
+RESAMPLED_AT_ONCE = 2**18  # videos (or faces) of several resamples: an array of 2 MB stays in the cache
+MIN_GROUPS, MIN_GROUPS_OF_CLASS = 20, 10  # in all, and of each class: fewer are too few for a bootstrap
 TOO_FEW = "too few to bound"
 AT_LIMIT, ALIKE = "exactly 0 or 1: no interval", "the same in nearly every resample: no interval"
-HEADLINE = ("accuracy", "balanced_accuracy", "roc_auc", "log_loss")  # what a terminal shows
-NAMES = ("accuracy", "roc_auc")
-# {subgroup: (column, lower bounds of all bins but the first, their names)}
+HEADLINE = ("accuracy", "balanced_accuracy", "roc_auc", "log_loss")  # the metrics that a terminal shows
+NAMES = ("accuracy", "roc_auc")  # the metrics of a subgroup
+# {subgroup: (column, lower bounds of all bins but the first, names of the bins)}
 BINS = {
     # the longer side of 480p (640 or 854), 720p (1280) and 1080p (1920), which is what cameras and sites use
     "resolution": (
@@ -21,13 +21,13 @@ BINS = {
         (640, 1280, 1920),
         ("under 640 px", "640 to 1279 px", "1280 to 1919 px", "1920 px and more"),
     ),
-    # with two, the other person's faces are half of the mean; with three, most of it
+    # of two people, the other's faces are half of the mean; of three, most of it
     "people": ("people", (2, 3), ("1 person", "2 people", "3 people and more")),
     # with its margins a face of 80 px is 128 px wide; 160 and 320 are its doubles
     "face_size": ("face_px", (80, 160, 320), ("under 80 px", "80 to 159 px", "160 to 319 px", "320 px and more")),
-    # 98 % of undamaged portraits are between 90 and 180; under 45 is a stop darker than those
+    # 98 % of clean portraits are between 90 and 180; under 45 is a stop darker than those
     "brightness": ("brightness", (45, 90, 180), ("under 45 of 255", "45 to 89", "90 to 179", "180 and more")),
-    # 1 % of undamaged portraits are under 90, half of them under 400; the ROC AUC of blurred ones falls below 25 (evaluate.py)
+    # 1 % of clean portraits are under 90, half of them under 400; the ROC AUC of blurred ones falls below 25 (evaluate.py)
     "sharpness": ("sharpness", (25, 100, 400), ("under 25", "25 to 99", "100 to 399", "400 and more")),
 }
 
@@ -35,7 +35,7 @@ BINS = {
 def subgroups(rows, seed):
     """Return {subgroup: [{"name", "videos", "real", "fake", "accuracy", "roc_auc"}]} of labelled, judged videos.
 
-    Bins without a video are left out, and so are videos of which the column is not known. Metrics: `describe`.
+    Bins without a video are left out, and so are videos whose column is not known. The metrics are those of `describe`.
     """
     import pandas as pd
 
@@ -60,9 +60,9 @@ def binomial_interval(successes, trials):
 
 
 def resampled_weights(groups, labels, seed):
-    """Yield (resamples, n) weights, a few at a time: how often each group is drawn, groups as many as there are.
+    """Yield weights (resamples, n), a few resamples at a time: how often the group of each row is drawn.
 
-    A resample without both classes, where there are two, is drawn again.
+    As many groups are drawn as there are. Where there are two classes, a resample without both is drawn again.
     """
     _, members = np.unique(groups, return_inverse=True)
     number = members.max() + 1
@@ -76,8 +76,8 @@ def resampled_weights(groups, labels, seed):
 
 
 def bootstrap_intervals(labels, scores, groups, names, seed):
-    """Return {name: [low, high]}: percentiles over resamples of whole groups; one without both classes is drawn again."""
-    order = np.argsort(scores, kind="stable")  # sorted once, it is quick in every resample
+    """Return {name: [low, high]}: 95 % intervals of metrics by cluster bootstrap, as percentiles over the resamples."""
+    order = np.argsort(scores, kind="stable")  # sorting sorted scores again, in each resample, is quick
     labels, scores, groups = labels[order], scores[order], groups[order]
     values = {name: [] for name in names}
     for weights in resampled_weights(groups, labels, seed):
@@ -87,7 +87,7 @@ def bootstrap_intervals(labels, scores, groups, names, seed):
 
 
 def enough_groups(labels, groups):
-    """Return whether there are groups enough for a bootstrap: (of metrics that need one class, of those that compare two)."""
+    """Return (whether the groups are enough for metrics that need one class, the same for those that compare two)."""
     enough = len(np.unique(groups)) >= MIN_GROUPS
     of_class = [len(np.unique(groups[labels == label])) for label in (FAKE, REAL)]
     return enough, enough and min(of_class) >= MIN_GROUPS_OF_CLASS
@@ -96,9 +96,9 @@ def enough_groups(labels, groups):
 def describe(labels, scores, groups, seed, rows_are_videos=False, names=tuple(metrics.METRICS)):
     """Return {metric: {"value", "interval", "method"}} for videos (or faces) that have a label and a score.
 
-    The interval is None where the data are too few to bound it or every resample says the same (the method says which). Metrics
-    that need both classes are left out when there is only one. The binomial interval is for videos only: faces of one are no
-    independent trials. `names`: the metrics wanted.
+    `names`: the wanted metrics; with one class, those that need both are left out. The interval is None where the groups are too
+    few or every resample gives the same; `method` says which. With too few groups, the accuracy of videos has the exact binomial
+    interval, that of faces has none: faces of one video are no independent trials.
     """
     labels, scores, groups = np.asarray(labels), np.asarray(scores, float), np.asarray(groups)
     if not len(labels):
@@ -130,6 +130,6 @@ def format_metric(name, entry):
 
 
 def say_headline(whose, metrics):
-    """Print the metrics of HEADLINE that are there, a line each; `whose`: what the lines begin with, "04: videos"."""
+    """Print a line for each metric of HEADLINE that is there. `whose`: what the lines begin with, such as "04: videos"."""
     for name in filter(metrics.get, HEADLINE):
         say(f"{whose}: {format_metric(name, metrics[name])}")

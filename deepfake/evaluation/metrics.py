@@ -1,7 +1,6 @@
 """Metrics of scores. Labels are 1 real, 0 fake; scores are P(real).
 
-Where one class has to be the one that is looked for, it is the fakes: recall is the share of fakes that are called fake, a false
-positive is a real one called fake.
+Fakes are the positive class: recall is the share of fakes that are called fake, a false positive is a real called fake.
 """
 
 from functools import partial
@@ -15,7 +14,7 @@ EPSILON = 1e-7  # keeps the log loss of a certain mistake finite
 
 
 def weighted_mean(values, weights):
-    """Return the mean of values (n,) for weights (n,) or, one per resample, (resamples, n); None: all alike."""
+    """Return the mean of values (n,): one for weights (n,) or None (all alike), (resamples,) for weights (resamples, n)."""
     weights = np.ones(len(values)) if weights is None else weights
     return weights @ values / weights.sum(axis=-1)
 
@@ -47,7 +46,7 @@ def expected_calibration_error(labels, scores, weights=None):
 
 
 def ranked(labels, scores, weights=None):
-    """Return (fake, real): the weights (..., k) of each class at the k distinct scores, the lowest (most likely fake) first."""
+    """Return (fake, real): the weights (..., k) of each class at the k distinct scores, the lowest score first."""
     weights = np.ones(len(labels)) if weights is None else weights
     order = np.argsort(scores, kind="stable")
     starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf))  # of runs of equal scores
@@ -56,22 +55,22 @@ def ranked(labels, scores, weights=None):
 
 
 def roc_auc(labels, scores, weights=None):
-    """Return the chance that a real one scores higher than a fake one, ties counted half (Mann & Whitney, 1947)."""
+    """Return the chance that a real scores higher than a fake, a tie counting half (Mann & Whitney, 1947)."""
     fake, real = ranked(labels, scores, weights)
     found = np.cumsum(fake, axis=-1)
     return np.sum(real * (found - fake / 2), axis=-1) / (real.sum(axis=-1) * found[..., -1])
 
 
 def average_precision(labels, scores, weights=None):
-    """Return the mean, over the fakes, of the share of fakes among all that are at least as suspicious; not interpolated."""
+    """Return the mean, over the fakes, of the precision at their score: the share of fakes among all at or below it."""
     fake, real = ranked(labels, scores, weights)
     found = np.cumsum(fake, axis=-1)
-    called = np.maximum(found + np.cumsum(real, axis=-1), EPSILON)  # none, as long as all weights are 0
+    called = np.maximum(found + np.cumsum(real, axis=-1), EPSILON)  # 0 as long as all weights are 0
     return np.sum(fake * found / called, axis=-1) / found[..., -1]
 
 
 def roc_curve(labels, scores, weights=None):
-    """Return (false-positive rates, recalls) from calling nothing fake to calling everything fake."""
+    """Return (false-positive rates, recalls), each (..., k + 1), from calling nothing fake to calling everything fake."""
     fake, real = (np.cumsum(counts, axis=-1) for counts in ranked(labels, scores, weights))
     return [np.insert(counts / counts[..., -1:], 0, 0, axis=-1) for counts in (real, fake)]
 
@@ -82,7 +81,7 @@ def at(rates, places):
 
 
 def equal_error_rate(labels, scores, weights=None):
-    """Return the rate at which as many reals are called fake as fakes are missed; between two thresholds, on the line."""
+    """Return the rate at which as many reals are called fake as fakes are missed, interpolated between two thresholds."""
     false_positives, recalls = roc_curve(labels, scores, weights)
     excess = 1 - recalls - false_positives  # falls from 1 to -1
     after = np.argmax(excess <= 0, axis=-1)

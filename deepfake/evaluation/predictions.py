@@ -1,4 +1,4 @@
-"""Scores per face: the JSON Lines file that hands them on."""
+"""Predictions, the scores per face: their JSON Lines file, written and read."""
 
 import json
 import os
@@ -11,27 +11,27 @@ from deepfake.preprocessing import quality
 
 FIELDS = ("video_id", "filename", "group", "split", "frame", "frame_s", "person", "file", "confidence", "face_px")
 FIELDS += ("label", "score", "frame_px", "video_frames", "brightness", "sharpness", "weights")
-WEIGHTS_DIGITS = 8  # of the digest of the weights, which lines hold as `weights`
-LARGEST_NUMBER = 1e15  # so that nothing overflows that is computed from a number
-SELF_BLENDED = " (self-blended)"  # added to the names of a video whose faces are blended with themselves
+WEIGHTS_DIGITS = 8  # of the digest of the weights, in the field `weights`
+LARGEST_NUMBER = 1e15  # that is believed, so that nothing computed from it overflows
+SELF_BLENDED = " (self-blended)"  # added to the name of a video whose faces are blended with themselves
 
 
 def write_predictions(path, lines, weights_digest=None):
-    """Write one JSON object per line, in one step; each says by the digest, if given, which weights made it."""
+    """Write one JSON object per line, in one step, with the first digits of the weights' digest, if given."""
     if weights_digest:
         lines = [{**line, "weights": weights_digest[:WEIGHTS_DIGITS]} for line in lines]
     files.write_atomic(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
 
 def check_file_name(name):
-    """Raise ValueError unless `name` can be the name of something directly in the folder where it is looked for."""
+    """Raise ValueError unless `name` can be a file's name in the folder where it is looked for, and in no other."""
     if not isinstance(name, str) or Path(name).name != name or name in ("", "..") or "\0" in name:
         raise ValueError("a name leaves its folder")
     os.fsencode(name)  # raises UnicodeEncodeError for what no file name can hold
 
 
 def parse_line(text):
-    """Return a line of predictions, None for what it lacks of FIELDS; raises ValueError (or RecursionError) if it is none."""
+    """Return a prediction line as a dict, None for missing FIELDS. Raises ValueError or RecursionError if it is none."""
     line = json.loads(text)
     if not isinstance(line, dict):
         raise ValueError("is no object")
@@ -47,7 +47,7 @@ def parse_line(text):
 def read_predictions(path):
     """Return (prediction lines, how many lines are none). Raises InputError.
 
-    Only a line feed ends a line: names may hold what Unicode also calls a line's end.
+    Only a line feed ends a line: names may hold other line ends of Unicode.
     """
     lines, broken = [], 0
     try:
@@ -63,7 +63,7 @@ def read_predictions(path):
 
 
 def measured(rows, measures):
-    """Return the rows with brightness and sharpness, from an array (n, 2) that `score_faces` has filled."""
+    """Return the rows with brightness and sharpness added, from an array (n, 2) that `score_faces` has filled."""
     return [
         {**row, "brightness": round(float(brightness), 1), "sharpness": round(float(sharpness), 1)}
         for row, (brightness, sharpness) in zip(rows, measures, strict=True)
@@ -76,9 +76,9 @@ def reason_of(row):
 
 
 def prediction_line(row, score):
-    """Return the line of one face (a dict with the other FIELDS). One that cannot be judged has a reason instead of a score.
+    """Return the prediction line of one face from its row. A face that cannot be judged gets a reason instead of the score.
 
-    Half of a self-blended pair says which: "target", the face as it entered the blend, or "blend".
+    `self_blended` is there for a self-blended pair only: "target", the face as it entered the blend, or "blend".
     """
     note = {"self_blended": row["self_blended"]} if row.get("self_blended") else {}
     reason = reason_of(row)
@@ -87,7 +87,7 @@ def prediction_line(row, score):
 
 
 def self_blended_row(row):
-    """Return the row of the self-blended version of a real face: a fake, of a video of its own in the same group."""
+    """Return the row of the self-blended version of a real face: a fake, in another video of the same group."""
     names = {name: f"{row[name]}{SELF_BLENDED}" for name in ("video_id", "filename")}
     return {**row, **names, "label": FAKE, "self_blended": "blend"}
 

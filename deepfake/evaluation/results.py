@@ -1,4 +1,4 @@
-"""What 03 finds out about a scorer that it has trained: predictions, calibration, the rule for videos, metrics."""
+"""What 03 finds out about the scorer that it has trained: predictions, calibration, the rule for videos, metrics."""
 
 from itertools import compress
 
@@ -14,7 +14,7 @@ PREDICTIONS = {"val": paths.VAL_PREDICTIONS, "test": paths.TEST_PREDICTIONS}
 
 
 def score_rows(scorer, rows, input_size, stage):
-    """Return (rows with brightness and sharpness, the scorer's own scores) of faces. Raises InputError if one is unreadable."""
+    """Return (rows with brightness and sharpness, the scorer's own scores). Raises InputError if a face is not readable."""
     measures = np.zeros((len(rows), 2))
     scores = scoring.score_faces(scorer, [row["path"] for row in rows], input_size, stage, measures=measures)
     if None in scores:
@@ -28,28 +28,27 @@ def pairs_of(rows):
 
 
 def starting_calibration(record):
-    """Return the calibration in the record of starting weights, or None. Raises InputError if it makes no sense."""
+    """Return the calibration in the model card of starting weights, or None. Raises InputError if it makes no sense."""
     check_calibration(record)
     return record.get("calibration")
 
 
 def fit_calibration(rows, scores, starting):
-    """Return the calibration of the scorer's own scores of the validation faces, by those that can be judged."""
+    """Return the calibration of the scorer's own scores, fitted on the validation faces that can be judged."""
     usable = np.array([predictions.reason_of(row) is None for row in rows])
     if len({row["label"] for row in compress(rows, usable)}) < 2:
-        usable[:] = True  # there is nothing else to calibrate by
-    labels, video_ids, groups = (
-        [row[name] for row in compress(rows, usable)] for name in ("label", "video_id", "group")
-    )
+        usable[:] = True  # both classes are needed
+    kept = list(compress(rows, usable))
+    labels, video_ids, groups = ([row[name] for row in kept] for name in ("label", "video_id", "group"))
     return make_calibration(labels, scores[usable], video_ids, groups, {"calibration": starting})
 
 
 def evaluate(scored, faceless, starting, seed):
-    """Return ({split: prediction lines}, {"aggregation", "aggregation_choice", "calibration", "metrics"} for the record).
+    """Return ({split: prediction lines}, {"aggregation", "aggregation_choice", "calibration", "metrics"} for the model card).
 
-    `scored`: {"val" and "test": (rows, the scorer's own scores)}; `faceless`: rows of the videos without a face; `starting`: the
-    calibration of the starting weights, or None. Calibration and aggregation are chosen on validation. Faces that cannot be
-    judged are left out of all but the lines, where they have a reason.
+    `scored`: {"val" and "test": (rows, the scorer's own scores)}. `faceless`: rows of the videos without a face. `starting`:
+    calibration of the starting weights, or None. Calibration and aggregation are chosen on validation. A face that cannot be
+    judged counts nowhere: it has a line with a reason.
     """
     calibration, metrics, lines = fit_calibration(*scored["val"], starting), {}, {}
     for split, (rows, scores) in scored.items():
@@ -73,7 +72,7 @@ def write_predictions(output_dir, lines, weights_digest):
 
 
 def say_results(stage, found):
-    """Print the calibration, the rule for videos and the metrics of the test faces, as `evaluate` has found them."""
+    """Print the calibration, the rule for videos and the metrics of the test faces that `evaluate` has found."""
     say(f"{stage}: calibration: {in_words(found['calibration'])}")
     choice = found["aggregation_choice"]["note"] or aggregation.CRITERION
     say(f"{stage}: aggregation for 04 --aggregate auto: {found['aggregation']} ({choice})")

@@ -1,4 +1,4 @@
-"""From face files to scores: batches of faces, decoded while the batch before is scored."""
+"""From face files to scores: one batch of faces is decoded while the one before it is scored."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,15 +9,15 @@ from deepfake.evaluation import predictions
 from deepfake.evaluation.calibration import UNCHANGED, calibrate, read_parameters
 from deepfake.preprocessing import crops
 
-BATCH = 64  # faces that are scored together, while the next ones are decoded
-BATCH_PIXELS = 2**22  # of a batch at most: 13 MB
+BATCH = 64  # faces that are scored together
+BATCH_PIXELS = 2**22  # of a batch, at most: 13 MB
 
 
 def score_faces(scorer, paths, input_size, stage, calibration=UNCHANGED, measures=None, read=crops.read_image):
     """Return the score P(real) of every face file, in order; None for a file that cannot be read.
 
-    `scorer`: of `deepfake.model.scorer`. `calibration`: {"a", "b"} of `deepfake.evaluation.calibration`. `measures`, an array
-    (n, 2), receives brightness and sharpness. `read` gives the BGR picture of a path, or None.
+    `scorer`: from deepfake/model/scorer.py. `calibration`: {"a", "b"}. `measures`, an array (n, 2), receives brightness and
+    sharpness. `read` gives the BGR picture of a path, or None.
     """
     size = max(1, min(BATCH, BATCH_PIXELS // input_size**2))
     starts = range(0, len(paths), size)
@@ -31,7 +31,7 @@ def score_faces(scorer, paths, input_size, stage, calibration=UNCHANGED, measure
         batch = prefetch.submit(load, 0)
         for start in progress(starts, len(starts), stage, f"x {size} faces"):
             faces_rgb, lost = batch.result()
-            batch = prefetch.submit(load, start + size)  # none is left after the last
+            batch = prefetch.submit(load, start + size)  # after the last batch, an empty one
             found += calibrate(scorer.score(faces_rgb), calibration).tolist()
             unreadable.update(lost)
     return [None if path in unreadable else score for path, score in zip(paths, found, strict=True)]
@@ -40,7 +40,7 @@ def score_faces(scorer, paths, input_size, stage, calibration=UNCHANGED, measure
 def score_rows(scorer, rows, record, stage):
     """Return (rows with brightness and sharpness, their scores as from `score_faces`) of rows with `path`.
 
-    `record`: of the model, with its input_size and, where it has one, its calibration.
+    `record`: the model card, with input_size and, perhaps, calibration.
     """
     measures, face_paths = np.zeros((len(rows), 2)), [row["path"] for row in rows]
     scores = score_faces(scorer, face_paths, record["input_size"], stage, read_parameters(record, "faces"), measures)

@@ -1,4 +1,4 @@
-"""The verdicts that 04 leaves: their text, and the tables as the scripts that show them read them."""
+"""The verdicts of 04: the text it writes, and its tables as other scripts read them."""
 
 from collections import defaultdict
 
@@ -11,8 +11,8 @@ from common.messages import printable
 from deepfake.evaluation import intervals
 from deepfake.evaluation.metrics import MEANINGS
 
-KINDS = dict.fromkeys(("score", "p_fake"), float)  # of the columns that are no text
-KINDS |= dict.fromkeys(("label", "faces", "people", "person", "frames"), "Int64")
+TYPES = dict.fromkeys(("score", "p_fake"), float)  # of the columns that are no text
+TYPES |= dict.fromkeys(("label", "faces", "people", "person", "frames"), "Int64")
 VERDICTS_COLUMNS = ("video_id", "filename", "label", "score", "p_fake", "verdict", "faces", "people", "reason")
 PEOPLE_COLUMNS = ("video_id", "filename", "person", "score", "p_fake", "verdict", "frames", "reason")
 
@@ -20,10 +20,10 @@ PEOPLE_COLUMNS = ("video_id", "filename", "person", "score", "p_fake", "verdict"
 def read_table(path, columns, made_by="04_mapreduce_video_preds.py"):
     """Return the rows of a CSV table as dicts, None for an empty field; raises InputError.
 
-    `columns`: those that it must have, of which those in KINDS become numbers; the first is never empty.
+    `columns`: those that it must have. Those in TYPES become numbers; the first must not be empty.
     """
     try:
-        rows = files.read_csv(path, {column: KINDS.get(column, object) for column in columns})
+        rows = files.read_csv(path, {column: TYPES.get(column, object) for column in columns})
         if not all(row[columns[0]] for row in rows):
             raise ValueError(f"a row has no {columns[0]}")
         for column in {"score", "label"}.intersection(columns):
@@ -35,7 +35,7 @@ def read_table(path, columns, made_by="04_mapreduce_video_preds.py"):
 
 
 def suspicion(row):
-    """Sort key: the highest P(fake) first, what could not be judged last."""
+    """Return a key that sorts the highest P(fake) first and what could not be judged last."""
     return (row["p_fake"] is None, -(row["p_fake"] or 0), row["filename"] or row["video_id"])
 
 
@@ -45,7 +45,7 @@ def read_verdicts(folder):
 
 
 def read_people(folder):
-    """Return {video_id: its rows of people_preds.csv}, {} where there is no such table; raises InputError."""
+    """Return {video_id: its rows of people_preds.csv}, {} if there is no such table; raises InputError."""
     people, path = defaultdict(list), folder / paths.PEOPLE_TABLE
     for row in read_table(path, PEOPLE_COLUMNS) if path.is_file() else ():
         people[row["video_id"]].append(row)
@@ -53,7 +53,7 @@ def read_people(folder):
 
 
 def note_of(people):
-    """Return who looks least real, from the rows of people_preds.csv of a video; None where fewer than two were seen."""
+    """Return who looks least real, from a video's rows of people_preds.csv; None if fewer than two people were seen."""
     scored = [person for person in people if person["score"] is not None]
     if not scored or sum(person["frames"] > 0 for person in people) < 2:
         return None
@@ -62,7 +62,7 @@ def note_of(people):
 
 
 def text_report(rows, metrics, aggregate):
-    """Return mapreduce_res.txt: what was averaged, the accuracy, and a table of verdicts against labels."""
+    """Return the text of mapreduce_res.txt: what was averaged, the metrics, and a table of verdicts and labels."""
     judged = [row for row in rows if row["score"] is not None]
     labelled = [row for row in judged if row["label"] is not None]
     lines = [

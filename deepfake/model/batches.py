@@ -1,7 +1,7 @@
-"""Cached faces in batches, as the network gets them during training: half real and half fake, changed each time.
+"""Cached faces in batches for training: half real and half fake, changed each time.
 
-`prefetch` has other processes make them, so that the network does not wait for its input: on an idle 2-core machine 3.2 times the
-images/s of Keras's faster loader at 224 px; threads, which wait for Python's lock, gave 2.47 times.
+`prefetch` has other processes make them, so that the training does not wait for its input. On an idle 2-core machine, at 224 px,
+that is 3.2 times the images/s of Keras's faster loader; threads, which wait for Python's lock, gave 2.47 times.
 """
 
 import gc
@@ -31,10 +31,10 @@ from deepfake.augmentation import augment, self_blending
 from deepfake.parallel import pool
 from deepfake.preprocessing import crops
 
-PREFETCHED = 8  # batches: enough to outlast a slow one
-READERS = 2  # of epochs at once, no more: Keras may open one before it has let go of the last
-ALIGNED_BYTES = 64  # EIGEN_MAX_ALIGN_BYTES of TensorFlow's wheels, which copy what is aligned to less
-working = SimpleNamespace()  # in a process that makes batches: `batches_of` and `places`
+PREFETCHED = 8  # batches: enough to bridge a slow one
+READERS = 2  # epochs that are read at once: Keras may open the next before it has closed the last
+ALIGNED_BYTES = 64  # EIGEN_MAX_ALIGN_BYTES of TensorFlow's wheels: they copy arrays aligned to less
+working = SimpleNamespace()  # in a process that makes batches: its `batches_of` and `places`
 
 
 class Part(NamedTuple):
@@ -47,12 +47,12 @@ class Part(NamedTuple):
 
 @dataclass
 class Batches:
-    """Batches of uint8 faces (n, size, size, 3) and float32 labels (n, 1), each made when it is asked for."""
+    """Batches of uint8 faces (n, size, size, 3) and float32 labels (n, 1), each made when it is read."""
 
-    make: Callable  # of a step: its (faces, labels (n,)), always the same
+    make: Callable  # from a step to its (faces, labels (n,)), always the same
     steps: int
-    face_shape: tuple  # of one face
-    read: Callable | None = None  # gives all of them in order, where they are not made one by one
+    face_shape: tuple
+    read: Callable | None = None  # iterates over all batches where other processes make them
 
     def __len__(self):
         return self.steps
@@ -65,15 +65,15 @@ class Batches:
         return self.read() if self.read else (self[step] for step in range(self.steps))
 
     def as_dataset(self):
-        """Return them as a TensorFlow dataset, in which an error of `make` is a tf.errors.OpError.
+        """Return them as a TensorFlow dataset; an error of `make` becomes a tf.errors.OpError.
 
-        PyDataset of Keras 3.15 makes two batches in vain and waits 0.1 s in each epoch.
+        Keras's own PyDataset (3.15) makes two batches in vain and waits 0.1 s in each epoch.
         """
         import tensorflow as tf
 
         signature = tf.TensorSpec((None, *self.face_shape), tf.uint8), tf.TensorSpec((None, 1), tf.float32)
         dataset = tf.data.Dataset.from_generator(self.__iter__, output_signature=signature)
-        options = tf.data.Options()  # all the work is the generator's
+        options = tf.data.Options()  # the generator does all the work
         options.autotune.enabled, options.threading.private_threadpool_size = False, 1
         return dataset.apply(tf.data.experimental.assert_cardinality(self.steps)).prefetch(1).with_options(options)
 
@@ -90,14 +90,14 @@ def load_part(rows, input_size, scratch_dir):
 
 
 def without_fakes(rows):
-    """Tell whether a set holds real faces only, so that fakes have to be made of them."""
+    """Tell whether a set holds real faces only: then fakes have to be made of them."""
     return all(row["label"] == REAL for row in rows)
 
 
 def epoch_order(labels, batch_size, rng):
-    """Return shuffled positions (steps, batch_size), half real and half fake; the rarer class is drawn from again.
+    """Return shuffled positions (steps, batch_size): in each step reals, then as many fakes. The rarer class repeats.
 
-    Where there is no fake at all, the second half of a batch holds other reals, whose place self-blended faces take.
+    Without any fake, the second half holds other reals; self-blended faces take their place.
     """
     half = batch_size // 2
     reals, fakes = np.flatnonzero(labels == REAL), np.flatnonzero(labels == FAKE)
@@ -110,12 +110,12 @@ def epoch_order(labels, batch_size, rng):
 
 
 def augmented_batches(part, batch_size, seed, epoch, self_blend_share=0.0, alternate=False):
-    """Return the Batches of one epoch of a Part: faces augmented on the fly, always alike for one seed and epoch.
+    """Return the Batches of one epoch of a Part: augmented faces, always alike for one seed and epoch.
 
-    A batch holds its reals, then its fakes; with `alternate` one after the other: BatchNorm on a device whose piece of it has one
-    class alone learns nothing that holds for the other. With the chance `self_blend_share`, a real and a fake are replaced by a
-    real face and its blend with itself, a fake, both augmented alike. The blend is in the batch after its real: a network that
-    finds both in one batch learns to compare them, by BatchNorm, instead of looking at each.
+    A batch holds its reals, then its fakes. With `alternate` they take turns, so that each of several devices gets both:
+    BatchNorm would learn nothing about a missing class. With the chance `self_blend_share`, a pair of a real and a fake is
+    replaced by a real face and its blend with itself, both augmented alike. The blend comes a batch later: with both in one
+    batch, BatchNorm would let the model compare them instead of looking at each.
     """
     of_epoch = np.random.default_rng((seed, epoch))
     order = epoch_order(part.labels, batch_size, of_epoch)
@@ -125,11 +125,11 @@ def augmented_batches(part, batch_size, seed, epoch, self_blend_share=0.0, alter
     places = places.T.ravel() if alternate else places.ravel()
 
     def face(step, place):
-        """Return the augmented face of a place, reals first. A pair is blended for each half: any process may make it."""
+        """Return the augmented face of a place, reals first. A pair is blended twice, as two processes may make its halves."""
         is_fake, column = divmod(place, half)
         pair = paired[step, column]
         place = column if pair else place
-        rng = np.random.default_rng((seed, epoch, 1 + step, place))  # 0 would be the epoch's own again
+        rng = np.random.default_rng((seed, epoch, 1 + step, place))  # zeros at the end would give `of_epoch` again
         face_rgb, landmarks = part.faces_rgb[order[step, place]], part.landmarks[order[step, place]]
         if pair:
             face_rgb = self_blending.self_blend(*self_blending.reshape_face(face_rgb, landmarks, rng), rng)[is_fake]
@@ -145,7 +145,7 @@ def augmented_batches(part, batch_size, seed, epoch, self_blend_share=0.0, alter
 
 
 def blended_pairs(part, seed, scratch_dir=None):
-    """Return a Part of each real face as it enters a blend, then the blends as fakes, fixed by `seed` (a number or several)."""
+    """Return a Part: each real face as it enters a blend, then the blends, as fakes. `seed`: a number or several."""
     reals = np.flatnonzero(part.labels == REAL)
     faces_rgb = crops.new_faces(2 * len(reals), part.faces_rgb.shape[1], scratch_dir)
     for place, position in enumerate(reals):
@@ -157,8 +157,10 @@ def blended_pairs(part, seed, scratch_dir=None):
 
 
 def plain_batches(faces_rgb, labels, batch_size):
-    """Return the Batches of uint8 faces as they are, in order, of nearly equal size: a last batch of one face would leave all
-    devices but one without any, and the mean over none is not a number."""
+    """Return the Batches of uint8 faces as they are, in order, of nearly equal size.
+
+    A last batch of one face would leave all but one device without faces, and the mean over none is not a number.
+    """
     ends = np.linspace(0, len(labels), -(-len(labels) // batch_size) + 1).round().astype(int)
     slices = [slice(start, end) for start, end in zip(ends, ends[1:], strict=False)]
     return Batches(lambda step: (faces_rgb[slices[step]], labels[slices[step]]), len(slices), faces_rgb.shape[1:])
@@ -166,11 +168,11 @@ def plain_batches(faces_rgb, labels, batch_size):
 
 @contextmanager
 def prefetch(batches_of):
-    """Give a function like `batches_of`, which returns the Batches of an epoch from its number, all batches of one size.
+    """Give a function like `batches_of` whose Batches are made beforehand, in one process per CPU.
 
-    Its Batches are made in a process for each CPU. These are forks: they have the faces without a copy, and never touch
-    TensorFlow, which would not survive it. Only Linux forks safely; elsewhere each batch is made when it is read. Raises
-    OutputError if a process cannot be started or was killed.
+    `batches_of` returns the Batches of an epoch from its number, all batches of one size. The processes are forks: they share the
+    faces without a copy and never touch TensorFlow, which does not survive a fork. Only Linux forks safely; elsewhere each batch
+    is made when it is read. Raises OutputError if a process cannot start or was killed.
     """
     if sys.platform != "linux":
         yield batches_of
@@ -181,12 +183,10 @@ def prefetch(batches_of):
     places = np.frombuffer(shared_memory, np.uint8).reshape(-1, *batch_shape)
     context, workers = multiprocessing.get_context("fork"), min(len(pool.usable_cpus()), PREFETCHED)
     with ProcessPoolExecutor(workers, context, begin_to_work, (batches_of, places)) as executor:
-        gc.freeze()  # what this process has thrown away, the others must not clear up: it may be TensorFlow's
-        signals = signal.pthread_sigmask(
-            signal.SIG_BLOCK, {signal.SIGINT}
-        )  # theirs, for good: Ctrl-C is for this process
+        gc.freeze()  # the forks must not clear up this process's garbage: it may be TensorFlow's
+        signals = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # forks never get Ctrl-C
         try:
-            executor.submit(os.getpid)  # forks them all, now: before a training fills the memory that they share
+            executor.submit(os.getpid)  # forks them all now, before a training fills the memory that they share
         except OSError as error:
             raise OutputError(f"cannot start a process that makes the batches of a training: {error}") from error
         finally:
@@ -231,7 +231,7 @@ def read_prefetched(number, steps, executor, places, free):
         while queued:
             yield take()
     finally:
-        wait([made for _, made in queued])  # where nobody wants the rest, too: it is on its way into the places
+        wait([made for _, made in queued])  # even where nobody wants them: they still write to their places
         free.extend(place for place, _ in queued)
 
 
@@ -242,13 +242,13 @@ def begin_to_work(batches_of, places):
 
 
 def make_in_place(number, step, place):
-    """Put the faces of a batch where the parent finds them; returns its labels."""
+    """Put the faces of a batch into a place in shared memory; return its labels."""
     working.places[place], labels = working.batches_of(number)[step]
     return labels
 
 
 def aligned_faces(shape):
-    """Return an uninitialised uint8 array that TensorFlow takes without a copy: 1.6 ms of CPU less a batch at 224 px."""
+    """Return an uninitialised uint8 array that TensorFlow takes without a copy; at 224 px that saves 1.6 ms of CPU a batch."""
     size_bytes = math.prod(shape)
     room = np.empty(size_bytes + ALIGNED_BYTES, np.uint8)
     start = -room.ctypes.data % ALIGNED_BYTES

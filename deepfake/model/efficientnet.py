@@ -17,15 +17,13 @@ DENSE_UNITS = (256, 64)
 DROPOUT = 0.3
 IMAGENET_MEAN_RGB = np.array([0.485, 0.456, 0.406])  # of pixels in 0..1; torchvision and efficientnet agree
 IMAGENET_STD_RGB = np.array([0.229, 0.224, 0.225])
-SCALE, OFFSET = (
-    1 / (255 * IMAGENET_STD_RGB),
-    -IMAGENET_MEAN_RGB / IMAGENET_STD_RGB,
-)  # normalise grey levels: x * SCALE + OFFSET
-NORM_MOMENTUM = 0.9  # Keras's 0.99 makes validation meaningless for the first hundreds of steps
+# Normalised grey levels are x * SCALE + OFFSET.
+SCALE, OFFSET = 1 / (255 * IMAGENET_STD_RGB), -IMAGENET_MEAN_RGB / IMAGENET_STD_RGB
+NORM_MOMENTUM = 0.9  # with Keras's 0.99, validation means nothing for hundreds of steps
 
 
 def load_keras():
-    """Import Keras and efficientnet without their noise; returns (keras, efficientnet.keras)."""
+    """Import Keras and efficientnet without their start-up noise; return (keras, efficientnet.keras)."""
     quiet_libraries()
     import keras
 
@@ -38,9 +36,8 @@ def build_model(backbone, input_size, backbone_weights=None, for_training=False)
     """Return EfficientNet `backbone` ("B0"…"B7") under two dense layers and a sigmoid, score = P(real).
 
     Input: RGB (n, input_size, input_size, 3) in grey levels 0..255, uint8 or float32; output (n, 1).
-    `backbone_weights`: path of headless weights as the efficientnet package publishes them, else random.
-    `for_training` changes the speed alone.
-    Tan & Le, "EfficientNet", ICML 2019.
+    `backbone_weights`: path of weights without top layers, as the efficientnet package publishes them, else random.
+    `for_training` changes nothing but the speed. Tan & Le, "EfficientNet", ICML 2019.
     """
     keras, _ = load_keras()
     build = getattr(importlib.import_module("efficientnet.model"), f"EfficientNet{backbone}")
@@ -66,9 +63,8 @@ def backbone_of(model):
 
 def quiet_libraries():
     """Silence the start-up noise of TensorFlow and its friends; call before importing them."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    for name, value in (("TF_CPP_MIN_LOG_LEVEL", "3"), ("GRPC_VERBOSITY", "ERROR"), ("TF_ENABLE_ONEDNN_OPTS", "1")):
+        os.environ.setdefault(name, value)
+    for name in ("tensorflow", "absl"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=UserWarning, module=r"keras|tensorflow|efficientnet")

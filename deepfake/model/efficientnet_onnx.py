@@ -1,10 +1,10 @@
-"""EfficientNet under two dense layers as an ONNX model, built from the arrays of a whole-model .h5 file of Keras alone.
+"""EfficientNet under two dense layers as an ONNX model, built from the arrays of Keras's whole-model .h5 file, without Keras.
 
-Tan & Le, "EfficientNet", ICML 2019; the names of layers and arrays are those of the efficientnet package and of Keras 3. An array
-is read only when it has the shape that the architecture wants, and only out of the file itself.
+Tan & Le, "EfficientNet", ICML 2019; layers and arrays have the names of the efficientnet package and of Keras 3. An array is read
+only if it has the shape that the architecture wants and lies in the file itself.
 
-Keras's own export to ONNX gives the same scores to 4e-6 at the same speed, but until the first score it takes 13 s and 1.9 GB,
-as it imports TensorFlow; this takes 0.7 s and 0.2 GB.
+Keras's own export to ONNX gives the same scores to 4e-6 at the same speed. But it imports TensorFlow and takes 13 s and 1.9 GB up
+to the first score; this takes 0.7 s and 0.2 GB.
 """
 
 import math
@@ -14,15 +14,8 @@ import numpy as np
 from deepfake import onnx_graph
 from deepfake.model import efficientnet
 
-STAGES = (  # of B0: filters, blocks, stride of the first block, kernel px; table 1 of the paper
-    (16, 1, 1, 3),
-    (24, 2, 2, 3),
-    (40, 2, 2, 5),
-    (80, 3, 2, 3),
-    (112, 3, 1, 5),
-    (192, 4, 2, 5),
-    (320, 1, 1, 3),
-)
+# Of B0: filters, blocks, stride of the first block, kernel px; table 1 of the paper.
+STAGES = ((16, 1, 1, 3), (24, 2, 2, 3), (40, 2, 2, 5), (80, 3, 2, 3), (112, 3, 1, 5), (192, 4, 2, 5), (320, 1, 1, 3))
 WIDTHS = (1.0, 1.0, 1.1, 1.2, 1.4, 1.6, 1.8, 2.0)  # of B0 to B7: factors on the filters
 DEPTHS = (1.0, 1.1, 1.2, 1.4, 1.8, 2.2, 2.6, 3.1)  # of B0 to B7: factors on the blocks
 STEM_FILTERS, TOP_FILTERS, EXPANSION, SQUEEZE = 32, 1280, 6, 0.25
@@ -37,7 +30,7 @@ def scaled_filters(filters, width):
 
 
 def own_item(group, path):
-    """Return what lies at a path in a group of an HDF5 file; raises ValueError if it is not in this file, or nowhere."""
+    """Return what lies at a path in a group of an HDF5 file; raises ValueError if it is missing or in another file."""
     import h5py
 
     for name in path.split("/"):
@@ -50,10 +43,10 @@ def own_item(group, path):
 
 
 class Weights:
-    """The arrays of an open .h5 file, each to be taken once, in the shape that the architecture wants."""
+    """The arrays of an open .h5 file, each taken once, in the shape that the architecture wants."""
 
     def __init__(self, file):
-        self.layers = {}  # {layer: {array: dataset}}, in the order of the layers; the backbone's are among them
+        self.layers = {}  # {layer: {array: dataset}}, in the order of the layers, those of the backbone too
         weights = own_item(file, "model_weights")
         for layers in weights.attrs["layer_names"]:
             group = own_item(weights, str(layers))
@@ -69,12 +62,12 @@ class Weights:
         return np.asarray(dataset[()], np.float64)
 
     def left(self):
-        """Return the names of the layers of which something was not taken."""
+        """Return the names of the layers with arrays that were not taken."""
         return [layer for layer, arrays in self.layers.items() if arrays]
 
 
 def add_convolution(graph, value, weights, layer, shape, norm=None, stride=1, depthwise=False):
-    """Add a convolution of `shape` (kernel px, filters in, filters out) and the batch normalisation or bias behind it."""
+    """Add a convolution of `shape` (kernel px, filters in, filters out) with its batch normalisation, `norm`, or its bias."""
     size, before, after = shape
     if depthwise:
         kernel = weights.take(layer, "kernel", size, size, after, 1).transpose(2, 3, 0, 1)

@@ -1,7 +1,7 @@
-"""Two layers of EfficientNet in fewer passes over memory than Keras 3 makes, with the same results.
+"""Two layers of EfficientNet with the results of Keras 3, in fewer passes over memory.
 
-On a CPU, Keras 3's take more than half of a training step: batch normalisation is a dozen operations on whole feature maps, swish
-and its gradient are six. TensorFlow has each way of the first as one operation; its compiler XLA makes one of each of the second.
+In Keras 3, batch normalisation is a dozen operations on whole feature maps, swish with its gradient six: on a CPU, more than half
+of a training step. Here each direction is one operation: TensorFlow's own for batch normalisation, one compiled by XLA for swish.
 """
 
 import os
@@ -25,7 +25,7 @@ def fused_batch_normalization():
             )
             if learns:
                 values = tf.cast(tf.reduce_prod(tf.shape(inputs)[:3]), variance.dtype)
-                variance *= (values - 1) / values  # TensorFlow divides by one less
+                variance *= (values - 1) / values  # TensorFlow divided by n - 1, Keras by n
                 for moving, of_batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
                     moving.assign(moving * self.momentum + of_batch * (1 - self.momentum))
             return outputs
@@ -35,7 +35,7 @@ def fused_batch_normalization():
 
 @contextmanager
 def stderr_of_libraries_closed():
-    """Hide what C++ writes to standard error while this lasts."""
+    """Hide what C++ writes to standard error."""
     kept = os.dup(2)
     try:
         with open(os.devnull, "w") as nowhere:
@@ -48,7 +48,7 @@ def stderr_of_libraries_closed():
 
 @cache
 def compiled_swish():
-    """Return a function of x, x * sigmoid(x); it and its gradient are compiled for each shape they meet."""
+    """Return the function x * sigmoid(x); it and its gradient are compiled once for each shape."""
     import tensorflow as tf
 
     @tf.function(jit_compile=True)
@@ -64,22 +64,24 @@ def compiled_swish():
     def swish(x):
         return forward(x), lambda upstream: backward(x, upstream)
 
-    with stderr_of_libraries_closed():  # XLA announces itself once, past TensorFlow's log level
+    with stderr_of_libraries_closed():  # XLA announces itself once, whatever TensorFlow's log level
         forward(tf.zeros(1))
     return swish
 
 
 def fast_modules(for_training):
-    """Return the modules that the efficientnet package builds its network of: Keras's, with the layers above.
+    """Return the modules that the efficientnet package builds its network from: Keras's, with the layers above.
 
-    Swish is compiled for training alone, where all batches are alike, and not where there is a GPU, which gains nothing by it.
+    Swish is compiled for training only, where all batches have one shape, and without a GPU only, which gains nothing by it.
     """
     import keras
     import tensorflow as tf
 
     backend = keras.backend
     if for_training and not tf.config.list_physical_devices("GPU"):
-        tensorflow = SimpleNamespace(nn=SimpleNamespace(swish=compiled_swish()))  # where the package looks for it
+        tensorflow = SimpleNamespace(
+            nn=SimpleNamespace(swish=compiled_swish())
+        )  # the package takes backend.tf.nn.swish
         backend = SimpleNamespace(**vars(keras.backend), tf=tensorflow)
     layers = SimpleNamespace(**{**vars(keras.layers), "BatchNormalization": fused_batch_normalization()})
     return {"backend": backend, "layers": layers, "models": keras.models, "utils": keras.utils}

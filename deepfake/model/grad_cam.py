@@ -1,4 +1,4 @@
-"""Grad-CAM: scores of faces with what 03b draws its maps from."""
+"""Grad-CAM: the scores of faces, and the heat that 03b draws its maps from."""
 
 from functools import partial
 
@@ -6,19 +6,19 @@ import numpy as np
 
 from deepfake.model import efficientnet, scorer, weights
 
-# LAST_LAYER has a cell for 32 x 32 px, FINER_LAYER one for 16 x 16 px (B0 to B7). How often they find the altered half of
-# validation portraits: 0.91 and 0.91 at 224 px; of earlier weights 0.85 and 0.87 at 192 px, 0.63 and 0.86 at 128 px. With
-# FINER_LAYER, lines were drawn on more than half of the real faces called REAL at 192 and 224 px; with LAST_LAYER, on none.
+# LAST_LAYER has a cell for 32 x 32 px, FINER_LAYER one for 16 x 16 px (B0 to B7). They find the altered half of validation
+# portraits this often: 0.91 and 0.91 at 224 px; of earlier weights 0.85 and 0.87 at 192 px, 0.63 and 0.86 at 128 px. But at 192
+# and 224 px, FINER_LAYER gave lines on more than half of the real faces called REAL, LAST_LAYER on none.
 LAST_LAYER, FINER_LAYER, SMALLEST_FOR_LAST_PX = "top_activation", "block6a_expand_activation", 192
 
 
 def layer_for(input_size):
-    """Return the name of the layer whose cells make the map of faces of `input_size` px."""
+    """Return the name of the layer that maps of faces of `input_size` px come from."""
     return LAST_LAYER if input_size >= SMALLEST_FOR_LAST_PX else FINER_LAYER
 
 
 def find_explainer(weights_path, input_size):
-    """Return the explainer of a weights file, as `build_explainer` makes them."""
+    """Return an explainer as from `build_explainer` for a weights file; without a GPU, where it can, one without TensorFlow."""
     if layer_for(input_size) == LAST_LAYER:
         face_scorer, _ = scorer.load_scorer(weights_path)
         if isinstance(face_scorer, scorer.CpuScorer):
@@ -27,9 +27,9 @@ def find_explainer(weights_path, input_size):
 
 
 def explain_on_cpu(cpu_scorer, faces_rgb):
-    """Return (heat (n, rows, columns), P(real) (n,)) of LAST_LAYER from a CpuScorer, as an explainer of `build_explainer` does.
+    """Return (heat (n, rows, columns), P(real) (n,)) of LAST_LAYER, as `build_explainer` has it, from a CpuScorer.
 
-    Behind that layer are an average and dense layers, whose gradient needs no TensorFlow.
+    After that layer come an average and dense layers, whose gradient needs no TensorFlow.
     """
     from scipy.special import expit
 
@@ -48,18 +48,18 @@ def explain_on_cpu(cpu_scorer, faces_rgb):
 
 
 def build_explainer(model, layer_name, average=False):
-    """Return a function of uint8 RGB faces (n, size, size, 3): their (heat (n, rows, columns) >= 0, scores (n,)).
+    """Return a function of uint8 RGB faces (n, size, size, 3) that gives (heat (n, rows, columns) >= 0, scores (n,)).
 
-    Heat is in logits of FAKE per cell; added up over the cells, with what speaks for REAL, it is what the layer's activations
-    bring to the logit, to first order. `average` the gradient over the picture, and it is Grad-CAM.
+    Heat is how many logits of FAKE a cell adds, to first order; cells that speak for REAL have 0. With `average`, the gradient is
+    averaged over the picture: that is Grad-CAM.
     """
     keras, _ = efficientnet.load_keras()
     import tensorflow as tf
 
-    _, normalise, network, *hidden, last = model.layers
-    layer = network.get_layer(layer_name)
-    before = keras.Model(network.inputs, layer.output)
-    after = keras.Model(layer.output, network.output) if layer is not network.layers[-1] else keras.layers.Identity()
+    _, normalise, backbone, *hidden, last = model.layers
+    layer = backbone.get_layer(layer_name)
+    before = keras.Model(backbone.inputs, layer.output)
+    after = keras.Model(layer.output, backbone.output) if layer is not backbone.layers[-1] else keras.layers.Identity()
 
     def explain(faces_rgb):
         activation = before(normalise(faces_rgb), training=False)

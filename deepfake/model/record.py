@@ -1,4 +1,4 @@
-"""The record beside weights, best_model.json: everything needed to use them, and what they come from."""
+"""The model card, best_model.json beside the weights: what is needed to use them, and what they come from."""
 
 import importlib.metadata
 import os
@@ -10,20 +10,20 @@ from common.constants import CLASS_NAMES, FACE_KINDS, FAKE, MARGIN, REAL, THRESH
 from common.errors import InputError
 from deepfake.model import efficientnet
 
-SMALLEST_INPUT_PX, LARGEST_INPUT_PX = 32, 2048  # the efficientnet package refuses less; no memory holds more
+SMALLEST_INPUT_PX, LARGEST_INPUT_PX = 32, 2048  # the efficientnet package refuses less; more fits into no memory
 MEANING = {"class_names": list(CLASS_NAMES), "pixels": efficientnet.PIXEL_PREPARATION, "margin": MARGIN}
-MOST_FOLDERS = 12  # of fakes, that a record names
+MOST_FOLDERS = 12  # of fakes, in a model card
 LIBRARIES = ("tensorflow", "keras", "efficientnet", "mtcnn", "onnxruntime")
 LIBRARIES += ("numpy", "opencv-python-headless", "av", "scikit-learn")
 
 
 def record_path(weights_path):
-    """Return where the record of a weights file is: the same name, .json."""
+    """Return the path of the model card of a weights file: the same name, .json."""
     return Path(weights_path).with_suffix(".json")
 
 
 def is_model_record(record):
-    """Tell whether parsed JSON says what is needed to build a network and to feed it."""
+    """Tell whether parsed JSON says what is needed to build a scorer and to feed it."""
     if not isinstance(record, dict):
         return False
     size = record.get("input_size")
@@ -32,7 +32,7 @@ def is_model_record(record):
 
 
 def read_model_record(weights_path):
-    """Return the record of a weights file after checking that both belong together; raises InputError in words."""
+    """Return the model card of a weights file. Raises InputError if it is missing, or both do not belong together."""
     weights_path = Path(weights_path)
     if not weights_path.is_file():
         raise InputError(f"{weights_path} does not exist")
@@ -54,17 +54,17 @@ def read_model_record(weights_path):
 
 
 def check_faces(record, face_kind, weights_path):
-    """Raise InputError if the weights were trained on other crops (marked faces or not)."""
+    """Raise InputError if the weights were trained on the other kind of faces: marked or not."""
     if (known := record["faces"]) != face_kind:
         remedy = f"use --faces {known} (02 and 03a know this option) or other weights"
         raise InputError(f"{weights_path} was trained on {known}, but these are {face_kind}; {remedy}")
 
 
 def training_videos(rows, self_blend):
-    """Return what a training learns from: the counts of training faces and videos, and the folders that the fakes came from.
+    """Return what a training learns from: counts of its faces and videos, and the folders of the fakes.
 
-    `self_blend` is the share of the pairs whose fake is a blend: at 1, no fake video is learnt from. Folders are named down to
-    where they part: manipulated_sequences/Deepfakes and manipulated_sequences/FaceSwap.
+    `self_blend` is the share of the pairs whose fake is a blend: at 1, no fake video is used. Folders are named down to where
+    they differ, such as manipulated_sequences/Deepfakes and manipulated_sequences/FaceSwap.
     """
     used = [row for row in rows if row["label"] == REAL or self_blend < 1]
     videos = Counter(label for _, label in {(row["video_id"], row["label"]) for row in used})
@@ -76,7 +76,7 @@ def training_videos(rows, self_blend):
 
 
 def describe_model(args, dataset, training, results):
-    """Return what a finished training says in best_model.json; `training` and `results` are parts of it."""
+    """Return the model card of a finished training, of which `training` and `results` are parts."""
     return {
         "backbone": args.backbone,
         "input_size": args.input_size,
@@ -93,14 +93,14 @@ def describe_model(args, dataset, training, results):
 
 
 def output_digests(output_dir, names):
-    """Return {name: digest} of the plots and predictions, None for a missing one: 03a writes to the same names."""
+    """Return {name: digest} of plots and predictions, None for a missing one: 03a may have written others of that name."""
     paths = {name: output_dir / name for name in names}
     return {name: files.digest(path) if path.is_file() else None for name, path in paths.items()}
 
 
 def finished_record(weights_path, settings):
-    """Return the record of a training that is finished with the same data and settings, or None."""
+    """Return the model card of a training that is finished with the same data and settings, or None."""
     record = files.read_json(record_path(weights_path))
-    if record.get("settings", record.get("asked")) != settings or not weights_path.is_file():  # asked: in older records
+    if record.get("settings", record.get("asked")) != settings or not weights_path.is_file():  # older: asked
         return None
     return record if record["weights_digest"] == files.digest(weights_path) else None

@@ -1,7 +1,7 @@
-"""What scores faces with trained weights: on a CPU by ONNX Runtime, on a GPU by Keras, with the same scores.
+"""Scorers, which score faces with trained weights: on a CPU by ONNX Runtime, on a GPU by Keras, with the same scores.
 
-On a CPU it goes without TensorFlow, which takes seconds to start, seconds to build a network, and longer for each face: ONNX
-Runtime computes one face after the other on each core, so that the feature maps of a face stay in the core's cache.
+On a CPU, TensorFlow is not used: it takes seconds to start and seconds to build a model, and longer for each face. With ONNX
+Runtime each core works on one face at a time, whose feature maps stay in its cache.
 """
 
 import io
@@ -22,7 +22,7 @@ GPU_DEVICES = ("nvidia[0-9]*", "dxg")  # in /dev: on Linux, and on Linux inside 
 
 
 class CpuScorer:
-    """A network run by ONNX Runtime on this machine's CPUs, from an open whole-model .h5 file."""
+    """A scorer on this machine's CPUs, by ONNX Runtime, from an open whole-model .h5 file."""
 
     def __init__(self, file, backbone, input_size):
         model, self.head = efficientnet_onnx.network_as_onnx(file, backbone, input_size)
@@ -42,7 +42,7 @@ class CpuScorer:
 
 
 class KerasScorer:
-    """A network run by Keras, for GPUs."""
+    """A scorer on GPUs, by Keras."""
 
     def __init__(self, model):
         self.model = model
@@ -55,7 +55,7 @@ class KerasScorer:
 
 
 def has_gpu():
-    """Tell whether TensorFlow sees a GPU, without starting it where there is none to see."""
+    """Tell whether TensorFlow sees a GPU; where there is none, TensorFlow is not started."""
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
     if hidden or not any(any(Path("/dev").glob(pattern)) for pattern in GPU_DEVICES):
         return False
@@ -66,7 +66,7 @@ def has_gpu():
 
 
 def open_on_cpu(file, backbone, input_size, name):
-    """Return the CpuScorer of a whole-model .h5 file (a path or an open file). Raises InputError with the file's `name`."""
+    """Return the CpuScorer of a whole-model .h5 file (a path or an open file). Raises InputError, which calls the file `name`."""
     import h5py
 
     with weights.arrays_must_fit(name, backbone), h5py.File(file, "r") as arrays:
@@ -74,13 +74,14 @@ def open_on_cpu(file, backbone, input_size, name):
 
 
 def scorer_of(model, content, backbone, input_size):
-    """Return what scores faces with a Keras model; `content`: the bytes of its whole-model .h5 file."""
+    """Return the scorer of a Keras model; `content`: the bytes of its whole-model .h5 file."""
     return KerasScorer(model) if has_gpu() else open_on_cpu(io.BytesIO(content), backbone, input_size, "the model")
 
 
 def load_scorer(weights_path):
-    """Return (scorer, record): what scores faces with these weights. Only arrays are read from the file; the architecture is
-    this project's. Raises InputError. The last one is kept, for the next script in this process (detect.py).
+    """Return (scorer, model card) of weights. Only arrays are read from the file, never code. Raises InputError.
+
+    The last scorer is kept, for the next script in this process (detect.py).
     """
     if has_gpu():
         model, record = weights.load_model(weights_path)

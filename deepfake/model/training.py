@@ -1,4 +1,4 @@
-"""A training that survives being killed: its epochs, which of them is the best, the state saved after each, and its devices."""
+"""A training that can be killed and goes on: its devices, its epochs, which of them is kept, the state saved after each."""
 
 import json
 import math
@@ -22,26 +22,26 @@ VALIDATION_BATCH = 64
 
 
 def best_of(history):
-    """Return the epoch of the highest validation accuracy, ties by the lowest validation loss, then the first; or None."""
+    """Return the epoch with the highest validation accuracy, of several the lowest validation loss, then the first; or None."""
     return max(history, key=lambda epoch: (epoch["val_accuracy"], -epoch["val_loss"]), default=None)
 
 
 def kept_of(history, keep):
-    """Return the epoch whose weights are kept: the "best" or the "last"; None of an empty history."""
+    """Return the epoch whose weights are kept, `keep`: "best" or "last"; None for an empty history."""
     return history[-1] if history and keep == "last" else best_of(history)
 
 
 def phases_of(epochs, kind):
-    """Return the phase of each epoch: "head", then "everything".
+    """Return the phase of each epoch: "head", then "everything". `kind`: of the starting weights.
 
-    Nothing is frozen with random weights, where nothing is worth keeping, or base weights, whose last layers are trained.
+    There is no "head" with random weights, where nothing is worth freezing, and with base weights, whose new layers are trained.
     """
     head_epochs = 0 if kind in ("none", "base") else min(HEAD_EPOCHS, epochs - 1)
     return ["head"] * head_epochs + ["everything"] * (epochs - head_epochs)
 
 
 def use_devices(limit, precision, stage):
-    """Return the strategy to train under: on all GPUs, the first `limit`, or the CPU. Raises InputError.
+    """Return the TensorFlow strategy to train under: all GPUs, the first `limit`, or the CPU. Raises InputError.
 
     The precision "auto" is mixed where every GPU gains from it.
     """
@@ -66,10 +66,10 @@ def use_devices(limit, precision, stage):
 
 
 def scaled(learning_rate, batch_size, replicas):
-    """Return what a record says of devices that train together, each with `batch_size` faces in a step.
+    """Return what the model card says of `replicas` devices that train together, each with `batch_size` faces in a step.
 
-    An epoch has fewer steps; the learning rate grows with the square root, which is the rule for Adam (Malladi et al., "On the
-    SDEs and Scaling Rules for Adaptive Gradient Algorithms", NeurIPS 2022).
+    The learning rate grows with the square root of the batch, which is the rule for Adam (Malladi et al., "On the SDEs and
+    Scaling Rules for Adaptive Gradient Algorithms", NeurIPS 2022).
     """
     rate = learning_rate * math.sqrt(replicas)
     return {"learning_rate": rate, "replicas": replicas, "global_batch": replicas * batch_size}
@@ -91,7 +91,7 @@ def make_optimizer(rate, steps):
 
 
 def save_state(path, model, kept, record):
-    """Write everything needed to go on after this epoch, in one step: weights, dropout's random state, optimizer."""
+    """Write in one step what is needed to go on after this epoch: weights, random state of dropout, optimizer, record."""
     groups = {"model": model.variables, "optimizer": model.optimizer.variables, "kept": kept}
     arrays = {f"{name}_{i}": np.asarray(value) for name, values in groups.items() for i, value in enumerate(values)}
     with files.replacing(path) as temporary, open(temporary, "wb") as file:
@@ -99,7 +99,7 @@ def save_state(path, model, kept, record):
 
 
 def load_state(path, settings):
-    """Return what `save_state` has kept of an unfinished training of the same data and settings, or None.
+    """Return the state that `save_state` wrote of a training with the same data and settings, or None.
 
     {"record", "phase" it stopped in, and the arrays of "model", "optimizer", "kept"}.
     """
@@ -122,7 +122,7 @@ def assign(variables, values):
 
 
 def restore_optimizer(optimizer, phase, state):
-    """Give the new optimizer of a phase what an interrupted one had, if it was in the same phase and on such a device."""
+    """Give the new optimizer of a phase the saved one's arrays, if those are of the same phase and number."""
     if state and state["phase"] == phase and len(state["optimizer"]) == len(optimizer.variables):
         assign(optimizer.variables, state["optimizer"])
 
@@ -130,7 +130,7 @@ def restore_optimizer(optimizer, phase, state):
 def phases_left(record, stage):
     """Return an iterator of (phase, iterator of the numbers of its epochs to come).
 
-    With "keep": "best" it ends once `patience` epochs have not made the validation accuracy better.
+    With "keep": "best" it ends once `patience` epochs have brought no better validation accuracy.
     """
     settings, phases, history = record["settings"], record["phases"], record["history"]
 
@@ -146,7 +146,7 @@ def phases_left(record, stage):
 
 
 def fit_epoch(model, number, phase, epoch_batches, validation, ticks):
-    """Train and validate once, with a tick of the progress for each step; return the epoch's line of the history."""
+    """Train and validate for one epoch; return its line of the history. `ticks`: an iterator that advances the progress."""
     keras, _ = efficientnet.load_keras()
     started = time.monotonic()
     callback = keras.callbacks.LambdaCallback(on_train_batch_end=lambda step, logs: next(ticks, None))
@@ -158,7 +158,7 @@ def fit_epoch(model, number, phase, epoch_batches, validation, ticks):
 
 
 def in_words(epoch, most):
-    """Return an epoch's line of the history in words; `most`: how many epochs there can be."""
+    """Return an epoch's line of the history in words. `most`: how many epochs there can be."""
     return (
         f"epoch {epoch['epoch']} of at most {most} ({epoch['phase']}): "
         f"loss {epoch['loss']:.3f}, accuracy {epoch['accuracy']:.3f}, "

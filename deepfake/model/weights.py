@@ -1,4 +1,4 @@
-"""Weights: found or downloaded, loaded into the network that this project builds, and saved."""
+"""Weights: found or downloaded, loaded into the model that this project builds, and saved."""
 
 import hashlib
 import http.client
@@ -20,12 +20,12 @@ from deepfake.model import record as model_record
 BASE_WEIGHTS = paths.REPOSITORY_DIR / "weights" / "base_b0.h5"
 CONNECT_TIMEOUT_S = 5
 DOWNLOADS = ("imagenet", "noisy-student")
-READING_RAISES = ValueError, KeyError, TypeError, AttributeError, OSError, RuntimeError  # h5py, on damage
-loading = threading.Lock()  # detect.py loads a network in a thread, ahead of 03a
+READING_RAISES = ValueError, KeyError, TypeError, AttributeError, OSError, RuntimeError  # h5py, of broken files
+loading = threading.Lock()  # detect.py prefetches the scorer in a thread
 
 
 def download_weights(kind, backbone):
-    """Return the path of headless "imagenet" or "noisy-student" weights, downloaded once; raises InputError.
+    """Return the path of "imagenet" or "noisy-student" weights without top layers, downloaded once. Raises InputError.
 
     Addresses and checksums are those of the efficientnet package; the cache is Keras's.
     """
@@ -55,14 +55,14 @@ def _checksum(content, expected):
 
 
 def identity_of(weights_path, record):
-    """Return (absolute path, digest, backbone, input size) of weights, by which it is known what is loaded already."""
+    """Return (absolute path, digest, backbone, input size) of weights: the same for weights that are loaded already."""
     return os.path.abspath(weights_path), files.digest(Path(weights_path)), record["backbone"], record["input_size"]
 
 
 def load_model(weights_path):
-    """Return (model, record). Only arrays are read from the file; the architecture is built here. Raises InputError.
+    """Return (model, model card) of weights. Only arrays are read from the file, never code. Raises InputError.
 
-    The last model is kept, for the next script in this process (on a GPU, detect.py runs 03a and 03b): nobody may change it.
+    The last model is kept, for the next script in this process (on a GPU, detect.py runs 03a and 03b): do not change it.
     """
     record = model_record.read_model_record(weights_path)
     with loading:
@@ -73,12 +73,12 @@ def load_model(weights_path):
 def _load_model(path, _digest, backbone, input_size):
     model = efficientnet.build_model(backbone, input_size)
     load_arrays(model, path)
-    model.compile(jit_compile=False)  # compiled by XLA it is several times slower on CPUs
+    model.compile(jit_compile=False)  # XLA makes it several times slower on CPUs
     return model
 
 
 def starting_model(kind, path, backbone, input_size, seed):
-    """Return a model for training with the starting weights that `find_starting_weights` has found. Raises InputError."""
+    """Return a model for training with weights from `find_starting_weights`. Raises InputError."""
     keras, _ = efficientnet.load_keras()
     keras.utils.set_random_seed(seed)
     headless = path if kind in DOWNLOADS else None
@@ -95,7 +95,7 @@ def load_arrays(model, weights_path):
 
 
 def as_bytes(model, folder):
-    """Return the bytes of a whole-model .h5 file; `folder`, which is made, holds it for a moment. Raises OutputError."""
+    """Return the bytes of a whole-model .h5 file; a file in `folder` holds them for a moment. Raises OutputError."""
     with writing():
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=folder) as temporary:
@@ -105,12 +105,12 @@ def as_bytes(model, folder):
 
 
 def save_model(model, weights_path, record):
-    """Write the weights and their record, each in one step. `record` gets the digest of the weights."""
+    """Write the weights and their model card, each in one step. The card gets the digest of the weights."""
     save_bytes(as_bytes(model, Path(weights_path).parent), Path(weights_path), record)
 
 
 def save_bytes(content, weights_path, record):
-    """Write the bytes of a whole-model .h5 file, or None where it is there already, then the record with its digest."""
+    """Write a whole-model .h5 file, unless `content` is None: then it is there already. Then write its model card."""
     if content:
         files.write_atomic(weights_path, content)
     digest = files.digest(content or weights_path)
@@ -118,9 +118,9 @@ def save_bytes(content, weights_path, record):
 
 
 def find_starting_weights(choice, backbone):
-    """Return (kind, path, notice) of the starting weights for 03's --weights; raises InputError in words.
+    """Return (kind, path, notice) of the starting weights for 03's --weights. Raises InputError.
 
-    "auto" is ImageNet where it can be had, else the base weights of this project, else random; `notice` then says why.
+    "auto" is ImageNet if it can be had, else the base weights of this project, else random; `notice` says why it is not ImageNet.
     """
     if choice == "none":
         return "none", None, None
@@ -144,7 +144,7 @@ def find_starting_weights(choice, backbone):
 
 @contextmanager
 def arrays_must_fit(name, backbone):
-    """Raise InputError, which names the file, for whatever reading its arrays into a network of this backbone raises."""
+    """Turn whatever reading the arrays of file `name` for this backbone raises into InputError."""
     try:
         yield
     except READING_RAISES as error:

@@ -1,4 +1,4 @@
-"""Inputs that failed: a record each, and failed.csv made of them."""
+"""Inputs that failed: a record for each, and failed.csv made of these."""
 
 import os
 from pathlib import Path
@@ -14,13 +14,13 @@ def _failure_path(data_dir, stage, path):
 
 
 def note_failure(data_dir, stage, path, error):
-    """Remember that `path` failed in `stage` (`00`, `01a`) with an InputError, or for a reason in words."""
+    """Remember that `path` failed in `stage` (`00`, `01a`). `error`: an InputError, or words."""
     record = {"stage": stage, "path": os.path.abspath(path), "video": Path(path).name, "reason": str(error)}
     files.write_json(_failure_path(data_dir, stage, path), record | {"code": getattr(error, "code", None)})
 
 
 def forget_failure(data_dir, stage, path):
-    """`path` works now: take its failure back."""
+    """Remove the failure of `path`, which works now."""
     with writing():
         _failure_path(data_dir, stage, path).unlink(missing_ok=True)
 
@@ -34,19 +34,19 @@ def _is_readable_folder(path):
 
 
 def failures(data_dir):
-    """Return the failure records of inputs that still exist, sorted by stage and path; older ones have no `code`."""
+    """Return the failures of inputs that still exist, sorted by stage and path; older records have no `code`."""
     names = (Path(data_dir) / FAILURES_DIR).glob("*/*.json")
     records = [files.read_json(name, stage="", path="", video="", reason="") for name in names]
     kept = [record for record in records if os.path.lexists(record["path"])]
-    # stage 00 notes a folder that it could not list; mended, it never becomes a job that would take the failure back
+    # 00 also notes folders that it could not list. A folder never becomes a job, whose success would remove the failure.
     kept = [record for record in kept if record["stage"] != "00" or not _is_readable_folder(record["path"])]
     return sorted(kept, key=lambda record: (record["stage"], record["path"]))
 
 
 def write_failed_table(data_dir):
-    """Rebuild failed.csv (stage, video, reason) from the per-video records.
+    """Rebuild failed.csv (stage, video, reason) from the records.
 
-    They are listed again after writing: another shard may have noted one, and written its table, in between.
+    After writing they are listed again, as another shard may have added one meanwhile.
     """
     written = None
     while (rows := failures(data_dir)) != written:
@@ -55,14 +55,14 @@ def write_failed_table(data_dir):
 
 
 def codes_of_reasons(data_dir):
-    """Return {reason: code of the InputError} of the failures, which other files hold as words only."""
+    """Return {reason: code} of the failures: other files hold the reason only."""
     return {record["reason"]: record["code"] for record in failures(data_dir) if record.get("code")}
 
 
 def failed_inputs(data_dir, videos_dir, frames_dir, verdicts):
     """Return the failures {"stage", "filename", "reason"} of inputs in `videos_dir` (or of that file) without a verdict.
 
-    Failures of other folders, which the same data root also remembers, are left out.
+    `verdicts`: rows of video_preds.csv. Failures of other folders with the same data root are left out.
     """
     videos_dir, frames_dir = os.path.abspath(videos_dir), os.path.abspath(frames_dir)
     root = os.path.dirname(videos_dir) if os.path.isfile(videos_dir) else videos_dir
@@ -70,7 +70,7 @@ def failed_inputs(data_dir, videos_dir, frames_dir, verdicts):
     judged |= {os.path.join(frames_dir, row["video_id"]) for row in verdicts}  # where 01a failed
     found = []
     for record in failures(data_dir):
-        path, is_input = Path(record["path"]), record["stage"] == "00"  # else it is the folder of a video's frames
+        path, is_input = Path(record["path"]), record["stage"] == "00"  # else the path is a video's folder of frames
         if path.is_relative_to(videos_dir if is_input else frames_dir) and str(path) not in judged:
             made_from = files.read_json(path / paths.FRAMES_RECORD, made_from={})["made_from"]
             name = os.path.relpath(path, root) if is_input else made_from.get("filename") or path.name

@@ -1,4 +1,4 @@
-"""The work loop of the steps that handle one video at a time: what a job is, workers, time limits, failures."""
+"""The work loop of the scripts that handle one video at a time: jobs, workers, time limits, failures."""
 
 import heapq
 import os
@@ -19,21 +19,21 @@ from deepfake.parallel import failures, pool, spark
 
 @dataclass(frozen=True)
 class Job:
-    """One video's work, whose result is a folder of its own with a record in it."""
+    """The work on one video. Its result is a folder with a record in it."""
 
     path: Path  # the input, as messages name it
     target_dir: Path
     record_name: str
-    origin: Callable  # gives {name: value} that identifies what this job is done from; raises OSError where that is not there
+    origin: Callable  # from the job to a dict that identifies its input; raises OSError if that is gone
     settings: dict  # that the result depends on
-    payload: Any = None  # what else the work needs
+    payload: Any = None  # whatever else the work needs
 
     def made_from(self):
-        """Return what decides whether a result still fits: its record says the same. Raises OSError."""
+        """Return input and settings. A result whose record says the same need not be made again. Raises OSError."""
         return self.origin(self) | self.settings
 
     def blocked(self):
-        """Return an InputError if something of the user's own is where the result belongs, else None."""
+        """Return an InputError if something of the user's lies where the result belongs, else None."""
         if not os.path.lexists(self.target_dir) or files.is_our_folder(self.target_dir, self.record_name):
             return None
         place = f"its results belong in {self.target_dir}, which is a file or folder of your own"
@@ -42,17 +42,17 @@ class Job:
     def finished(self):
         """Return the record of a complete result of the same input with the same settings, else None.
 
-        A result that lacks what was `unreadable` is to be tried again.
+        A result without what was `unreadable` is not complete.
         """
         record = files.read_json(self.target_dir / self.record_name)
         try:
             fits = record and not record.get("unreadable") and record.get("made_from") == self.made_from()
-        except OSError:  # gone, or the step before is replacing it at this moment
+        except OSError:  # gone, or just being replaced by the step before
             return None
         return record if fits else None
 
     def write(self, images, record):
-        """Write {name: bytes} and the record as the new result in one step; return the record. Raises OutputError, InputError."""
+        """Write `images`, {name: bytes}, and the record in one step; return the record. Raises OutputError, InputError."""
         with files.new_directory(self.target_dir) as folder:
             for name, data in images.items():
                 (folder / name).write_bytes(data)
@@ -60,7 +60,7 @@ class Job:
         return record
 
     def discard_outdated(self):
-        """Remove our older result of an input that has changed and cannot be used any more; what still fits it stays."""
+        """Remove an older result unless it still fits: the input has changed and has failed."""
         if not self.blocked() and self.finished() is None:
             shutil.rmtree(self.target_dir, ignore_errors=True)
 
@@ -68,9 +68,9 @@ class Job:
 def work_through(stage, function, jobs, args, data_dir, problems=(), set_up=None):
     """Do every Job that is not complete, record failures, print the summary; return the exit status.
 
-    `function` gets a job in a worker process and returns its record: `warnings` lists what was only partly usable, and `counts`
-    is added up for the summary. `problems`: (path, InputError) of inputs that cannot become jobs. `set_up(threads)` is called
-    once in each worker process with the number of CPU threads that it may use.
+    `function` gets a job in a worker process and returns its record, of which `warnings` are printed and `counts` added up for
+    the summary. `problems`: (path, InputError) of inputs that cannot become jobs. `set_up(threads)` is called once in each worker
+    process with the number of CPU threads that it may use.
     """
     started = time.monotonic()
     counts, warnings, failed, todo, done, blocked = Counter(), [], [], [], [], []
@@ -105,7 +105,7 @@ def work_through(stage, function, jobs, args, data_dir, problems=(), set_up=None
                 counts.update(result.get("counts", {}))
                 warnings += [(job.path, warning) for warning in result.get("warnings", ())]
         failures.write_failed_table(data_dir)
-    except (OutputError, InputError) as error:  # InputErrors of the jobs are results, this one is of the records
+    except (OutputError, InputError) as error:  # of writing a record; an InputError of a job is a result
         say(f"error: {error}")
         return 2
     except KeyboardInterrupt:
@@ -121,10 +121,10 @@ def work_through(stage, function, jobs, args, data_dir, problems=(), set_up=None
 
 
 def share_of(items, sizes, shard):
-    """Return the items of shard (number, count), 1-based: the largest first, each to the least loaded shard.
+    """Return the items of the shard (number, count), counted from 1: the largest items first, each to the shard with the least.
 
-    Depends on nothing but the sorted list and its sizes, which must not change while shards run: then every item is in exactly
-    one shard (Graham's LPT rule).
+    That is Graham's LPT rule. Each item is in exactly one shard as long as neither the sorted list nor its sizes change
+    meanwhile.
     """
     number, count = shard
     loads = [(0, index) for index in range(count)]

@@ -1,4 +1,4 @@
-"""Worker processes that may crash or hang: it costs their one task."""
+"""Worker processes: one that crashes or hangs costs one task."""
 
 import ctypes
 import multiprocessing
@@ -10,23 +10,23 @@ from multiprocessing import resource_tracker
 
 from common.errors import InputError, OutputError
 
-PR_SET_PDEATHSIG = 1  # Linux prctl(2): signal to get when the parent dies
-setup_failure = None  # in a worker process: why it cannot work
+PR_SET_PDEATHSIG = 1  # of Linux's prctl(2): the signal that comes when the parent dies
+setup_failure = None  # in a worker process that cannot work: why
 
 
 def usable_cpus():
-    """Return the CPUs this process may use, by affinity where the system knows it."""
+    """Return the CPUs that this process may use, where the system says which."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
 
 def end_with_parent():
-    """Have this worker process end with its parent: a killed run must not leave workers that go on."""
+    """Have this worker process end with its parent: a killed run must not leave workers behind."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != multiprocessing.parent_process().pid:
-            os._exit(1)  # it was killed before the line above
+            os._exit(1)  # the parent was killed before the line above
 
 
 def _start_worker(initializer, initargs):
@@ -35,12 +35,12 @@ def _start_worker(initializer, initargs):
     try:
         if initializer:
             initializer(*initargs)
-    except Exception as error:  # pebble would start the next worker, and the next
+    except Exception as error:  # else pebble would start one worker after the other
         setup_failure = f"cannot start a worker: {type(error).__name__}: {error}"
 
 
 def do_safely(function, task):
-    """Run one task in a worker: whatever a library makes of a strange file costs that file only."""
+    """Run one task in a worker. Whatever a library raises about a strange file becomes InputError. Raises OutputError."""
     if setup_failure:
         raise OutputError(setup_failure)
     try:
@@ -52,9 +52,9 @@ def do_safely(function, task):
 
 
 class LockKeepingContext(multiprocessing.context.SpawnContext):
-    """Start processes anew, as TensorFlow and threads do not survive a fork, and let no lock vanish before it does itself.
+    """Starts processes without a fork, which TensorFlow and threads do not survive, and keeps all locks.
 
-    A pool drops its locks before it ends its workers: one that was just starting would miss them, with a traceback.
+    A pool drops its locks before it ends its workers: a worker that is just starting would fail without them, with a traceback.
     """
 
     def __init__(self):
@@ -66,7 +66,7 @@ class LockKeepingContext(multiprocessing.context.SpawnContext):
 
 
 def start_pool(workers, initializer, initargs):
-    """Return a running pool of worker processes, which end with this one; Ctrl-C reaches only the main process."""
+    """Return a running pool of worker processes. They end with this process, which alone gets Ctrl-C."""
     from pebble import ProcessPool
 
     pool = ProcessPool(
@@ -75,9 +75,9 @@ def start_pool(workers, initializer, initargs):
 
     def start():
         if hasattr(signal, "pthread_sigmask"):  # not on Windows
-            resource_tracker.ensure_running()  # else multiprocessing does, later, and lets Ctrl-C through
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # what is started from here inherits it
-        return pool.active  # asking starts it
+            resource_tracker.ensure_running()  # else multiprocessing starts it later, and Ctrl-C would reach it
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited by what this thread starts
+        return pool.active  # reading it starts the pool
 
     try:
         with ThreadPoolExecutor(1) as thread:
@@ -90,7 +90,7 @@ def start_pool(workers, initializer, initargs):
 
 
 def outcome_of(future, timeout_s):
-    """Return the result of a pool's task, or why there is none as InputError. Raises OutputError: nothing else would work."""
+    """Return the result of a pool's task, or an InputError that says why there is none. Raises OutputError."""
     from pebble import ProcessExpired
 
     try:
@@ -106,7 +106,7 @@ def outcome_of(future, timeout_s):
 def run_in_workers(function, tasks, workers, timeout_s, initializer=None, initargs=()):
     """Yield (task, result or InputError) as they finish; `function` runs in worker processes.
 
-    A worker that dies or takes longer than `timeout_s` costs its one task. OutputError is raised: nothing else would work.
+    A worker that dies or takes longer than `timeout_s` costs its one task. Raises OutputError.
     """
     if not tasks:
         return
@@ -116,7 +116,7 @@ def run_in_workers(function, tasks, workers, timeout_s, initializer=None, initar
         while True:
             for task in remaining:
                 running[pool.schedule(do_safely, args=(function, task), timeout=timeout_s)] = task
-                if len(running) >= 4 * workers:  # enough to keep them busy, without a million futures
+                if len(running) >= 4 * workers:  # keeps them busy, without a million futures
                     break
             if not running:
                 return

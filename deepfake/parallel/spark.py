@@ -1,4 +1,4 @@
-"""PySpark: a quiet session, and the work loop of the steps that handle one video at a time, on the executors of a cluster."""
+"""PySpark: a quiet session, and tasks on the executors of a cluster, as `pool.run_in_workers` does them on this machine."""
 
 import logging
 import os
@@ -13,10 +13,10 @@ from common import paths
 from common.errors import InputError, OutputError
 from deepfake.parallel import pool
 
-SHUFFLE_PARTITIONS_PER_CORE = 2  # Spark's 200 cost more than the whole job on one machine
-MOST_TASKS = 10_000  # of one Spark job: a task is one video, or several where there are more
+SHUFFLE_PARTITIONS_PER_CORE = 2  # on one machine, Spark's 200 would cost more than the job itself
+MOST_TASKS = 10_000  # of a Spark job; with more videos, a task is several of them
 LOOK_EVERY_S = 0.2
-worker = {}  # in a Python worker of Spark: the process that does its work, and what that was set up for
+worker = {}  # in a Python worker of Spark: the pool that does its work, and what it was made for
 
 
 def java_home():
@@ -41,12 +41,12 @@ def start_spark(master, name="video verdicts"):
     from pyspark.sql import SparkSession
 
     if under_spark_submit():
-        SparkContext._ensure_initialized()  # else SparkConf knows nothing of what was submitted, and the master would be local
+        SparkContext._ensure_initialized()  # else SparkConf does not know the submitted master
     conf = SparkConf()
     if master or not conf.contains("spark.master"):
         conf.setMaster(master or "local[*]")
-    logging.getLogger("py4j").setLevel(logging.CRITICAL)  # after Ctrl-C it complains at length; what matters, it raises
-    logging.getLogger().addFilter(lambda record: "KeyboardInterrupt" not in record.getMessage())  # also Py4J's
+    logging.getLogger("py4j").setLevel(logging.CRITICAL)  # after Ctrl-C it logs at length; what matters, it raises
+    logging.getLogger().addFilter(lambda record: "KeyboardInterrupt" not in record.getMessage())  # from Py4J too
     quiet = Path(__file__).with_name("log4j2.properties")
     conf.setIfMissing("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={quiet.as_uri()}")
     conf.setIfMissing("spark.ui.enabled", "false")
@@ -58,8 +58,8 @@ def start_spark(master, name="video verdicts"):
         conf.setIfMissing("spark.driver.host", "127.0.0.1")
         conf.setIfMissing("spark.sql.shuffle.partitions", str(SHUFFLE_PARTITIONS_PER_CORE * len(pool.usable_cpus())))
     try:
-        # In a thread, for two reasons. Ctrl-C then waits until Java runs; half started, it would never end. And PySpark handles
-        # Ctrl-C only where it is started in the main thread: it asks Java something in the middle of another question: both fail.
+        # In a thread, for two reasons. Ctrl-C waits until Java runs: half started, Java would never end. And PySpark handles
+        # Ctrl-C itself only if started in the main thread: it then calls Java in the middle of another call, and both fail.
         with ThreadPoolExecutor(1) as thread:
             return thread.submit(SparkSession.builder.appName(name).config(conf=conf).getOrCreate).result()
     except (PySparkRuntimeError, Py4JError):
@@ -69,13 +69,13 @@ def start_spark(master, name="video verdicts"):
 
 
 def hush(spark):
-    """Call after Ctrl-C, before the session is stopped: Java would complain, at length, of being torn from its work."""
-    with suppress(Exception):  # whatever the torn connection makes of it
+    """Turn Java's log off: call it after Ctrl-C, before the session is stopped."""
+    with suppress(Exception):  # whatever an interrupted connection raises
         spark.sparkContext.setLogLevel("OFF")
 
 
 def make_importable(module):
-    """Let executors import by its file's name what a script, which runs as __main__, defines."""
+    """Let executors import what a script defines by the name of its file: here the script is __main__."""
     name = Path(module.__file__).stem
     sys.modules[name] = module
     for thing in vars(module).values():
@@ -84,14 +84,14 @@ def make_importable(module):
 
 
 def do_on_executor(function, task, timeout_s, initializer, initargs, folder):
-    """In a Python worker of Spark: do one task in a process of its own, which stays for the next ones.
+    """In a Python worker of Spark: do one task in a process of its own, which is kept for the next tasks.
 
-    A task that dies or hangs then costs what it costs locally; to Spark it would be the whole job.
+    So a task that dies or hangs costs no more than locally; it would cost Spark the whole job.
     """
     made_for = (function, initializer, initargs)
     if worker.get("made_for") != made_for:
         if os.path.isdir(folder):
-            os.chdir(folder)  # what relative paths are relative to
+            os.chdir(folder)  # for relative paths
         worker.update(made_for=made_for, pool=pool.start_pool(1, initializer, initargs))
     try:
         future = worker["pool"].schedule(pool.do_safely, args=(function, task), timeout=timeout_s)
@@ -101,7 +101,7 @@ def do_on_executor(function, task, timeout_s, initializer, initargs, folder):
 
 
 def run_on_spark(master, name, function, tasks, timeout_s, initializer=None, initargs=()):
-    """Yield (task, result or InputError) as they finish, as run_in_workers does, but from the executors of a Spark cluster.
+    """Yield (task, result or InputError) as they finish, as `pool.run_in_workers` does, from the executors of a Spark cluster.
 
     Of a result only `counts` and `warnings` come back. Spark gives the tasks of a lost executor to others. Raises OutputError.
     """
@@ -153,7 +153,7 @@ def run_on_spark(master, name, function, tasks, timeout_s, initializer=None, ini
             java = getattr(failure[0], "java_exception", None)
             reason = (java.getMessage() if java else str(failure[0])) or "no reason given"
             raise OutputError(f"Spark gave up: {reason.strip().splitlines()[0]}")
-    except (KeyboardInterrupt, GeneratorExit):  # the second one where Ctrl-C finds us waiting to be asked for more
+    except (KeyboardInterrupt, GeneratorExit):  # the second where Ctrl-C comes while the caller is at work
         hush(spark)
         raise
     finally:
@@ -167,5 +167,5 @@ def under_spark_submit():
 
 
 def on_spark(args):
-    """Tell whether the work of a step is for a Spark cluster: the named one, or that of spark-submit."""
+    """Tell whether a script is to work on a Spark cluster: the named one, or that of spark-submit."""
     return bool(args.spark_master) or under_spark_submit()

@@ -1,4 +1,4 @@
-"""From a face file to the pixels that the scorer gets: one way, for training and for prediction."""
+"""From a face file to the pixels that the scorer gets, the same in training and prediction; pictures as files."""
 
 import json
 import os
@@ -32,21 +32,21 @@ def as_png(picture_bgr):
 
 
 def saved_size(width, height, max_side):
-    """Return (width, height) shrunk so that the longer side is at most `max_side`, and the scale; never enlarged."""
+    """Return (width, height, scale) with a longer side of at most `max_side`; never enlarged."""
     scale = min(1.0, max_side / max(width, height))
     return max(1, round(width * scale)), max(1, round(height * scale)), scale
 
 
 def to_square(face_bgr, size):
     """Return a uint8 BGR face (h, w, 3) as uint8 RGB (size, size, 3); the sides are scaled independently."""
-    # At ratios near 1, averages and linear weights blur in bands, which looks like a face made of parts; cubic ones hardly do.
+    # Near ratio 1, area and linear interpolation blur in bands, which look like a face made of parts; cubic hardly does.
     shrinks = 1.5 * size < min(face_bgr.shape[:2])
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
     return cv2.cvtColor(cv2.resize(face_bgr, (size, size), interpolation=interpolation), cv2.COLOR_BGR2RGB)
 
 
 def fits_in_memory(size_bytes):
-    """Tell whether an array takes at most half of the free memory; yes where the system does not say what is free."""
+    """Tell whether an array takes at most half of the free memory; True where the system does not say what is free."""
     try:
         return size_bytes <= os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2
     except (AttributeError, ValueError):
@@ -54,9 +54,9 @@ def fits_in_memory(size_bytes):
 
 
 def new_faces(count, size, scratch_dir=None):
-    """Return a black uint8 array (count, size, size, 3); one too large for memory lies in a nameless file in `scratch_dir`.
+    """Return a black uint8 array (count, size, size, 3); if it is too large for memory, in a nameless file in `scratch_dir`.
 
-    The file vanishes with the array, also when the process is killed. Raises OutputError if the disk is full.
+    The file vanishes with the array, even if the process is killed. Raises OutputError if the disk is full.
     """
     shape = count, size, size, 3
     size_bytes = count * size * size * 3
@@ -64,18 +64,18 @@ def new_faces(count, size, scratch_dir=None):
         return np.zeros(shape, np.uint8)
     with writing(), tempfile.TemporaryFile(dir=scratch_dir) as file:
         if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, size_bytes)  # a full disk is an error now, not a crash later
+            os.posix_fallocate(file.fileno(), 0, size_bytes)  # so that a full disk is an error now, no crash later
         return np.memmap(file, np.uint8, "w+", shape=shape)
 
 
 def load_faces(paths, size, scratch_dir=None, sides_px=None, measures=None, read=read_image):
-    """Return (uint8 RGB array (n, size, size, 3), list of unreadable paths); an unreadable face is left black.
+    """Return (uint8 RGB array (n, size, size, 3), list of unreadable paths); an unreadable face stays black.
 
-    `sides_px`, an array (n, 2), receives the width and height that each face has in its file; `measures`, (n, 2), its brightness
-    and sharpness (`deepfake.preprocessing.quality.measure`). `read` gives the BGR picture of a path, or None.
+    `sides_px`, an array (n, 2), receives the width and height of each face in its file, `measures`, (n, 2), its brightness and
+    sharpness (`quality.measure`). `read` gives the BGR picture of a path, or None.
     """
     faces_rgb = new_faces(len(paths), size, scratch_dir)
-    cv2.setNumThreads(1)  # each thread has a face of its own; sharing one costs more time than it saves
+    cv2.setNumThreads(1)  # each thread has a face of its own; more threads for one face cost more than they save
 
     def load(index):
         face_bgr = read(paths[index])
@@ -94,7 +94,7 @@ def load_faces(paths, size, scratch_dir=None, sides_px=None, measures=None, read
 
 
 class Face(NamedTuple):
-    """One face of a video: what faces.json says of it (s; px of the source), in little memory, as there may be millions."""
+    """What faces.json says of one face (s; px of the source). Small, as there may be millions."""
 
     file: str
     frame: int
@@ -107,12 +107,12 @@ class Face(NamedTuple):
 
 
 def landmarks_in_crop(record):
-    """Return the landmarks of an item of faces.json, there in frame pixels, as [x, y] in pixels of its crop, to a tenth."""
+    """Return the landmarks of an item of faces.json as [x, y] in pixels of its crop, to a tenth."""
     left, top = record["crop_xywh"][:2]
     return [[round(x - left, 1), round(y - top, 1)] for x, y in record["landmarks"]]
 
 
 def read_face(record):
-    """Return the Face of an item of faces.json. Raises KeyError, TypeError or ValueError where it is damaged."""
+    """Return the Face of an item of faces.json. Raises KeyError, TypeError or ValueError if it is broken."""
     landmarks = json.dumps(landmarks_in_crop(record))
     return Face(*(landmarks if name == "landmarks" else record[name] for name in Face._fields))

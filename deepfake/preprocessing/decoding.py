@@ -1,4 +1,4 @@
-"""Opening local video files and decoding them with PyAV, for taking frames (00) and for compressing videos again (03c)."""
+"""Opening and decoding local video files with PyAV, to take frames (00) and to compress videos again (03c)."""
 
 import gc
 import os
@@ -9,16 +9,16 @@ import numpy as np
 
 from common.errors import InputError
 
-MAX_PIXELS = 2**26  # 67 million: 8K video is 33 million, larger claims come from damaged or hostile headers
+MAX_PIXELS = 2**26  # 67 million: 8K video has 33 million, more comes from damaged or hostile headers
 MAX_PHOTO_PIXELS = 2**28  # phones make photos of 200 million pixels
-# Only containers that carry their own pictures: no playlists, no image sequences, nothing that opens another file.
+# Containers that hold their own pictures: no playlists, no image sequences, nothing that opens another file.
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm"
 OPEN_OPTIONS = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file", "enable_drefs": "0"}
 COLLECT_EVERY = 20  # packets; as many frames of 1080p are 60 MB
 
 
 def check_size(width, height, max_pixels=MAX_PIXELS):
-    """Raise InputError for dimensions that no real picture has."""
+    """Raise InputError for a size that no real picture has."""
     if width < 1 or height < 1 or width * height > max_pixels:
         raise InputError(f"claims to be {width}x{height} pixels; not a usable picture", "bad_size")
 
@@ -40,7 +40,7 @@ def open_video(path):
 
 
 def demux(container, stream):
-    """Yield the stream's packets up to the end or to where the file is damaged."""
+    """Yield the stream's packets up to the end, or up to where the file is damaged."""
     try:
         for packet in container.demux(stream):
             if packet.size:
@@ -50,7 +50,7 @@ def demux(container, stream):
 
 
 def decode(context, packet):
-    """Return the frames that one packet (None: the end) completes; a damaged packet gives none."""
+    """Return the frames that a packet (None: the end) completes; a damaged packet gives none."""
     try:
         return context.decode(packet)
     except (av.FFmpegError, EOFError):
@@ -58,10 +58,10 @@ def decode(context, packet):
 
 
 def plan_decoding(packets, wanted_pts):
-    """Return the (first, last) packet ranges, in decoding order, that hold everything the wanted frames depend on.
+    """Return the ranges (first, last) of packets, in decoding order, that the wanted frames depend on.
 
-    `packets`: (pts, is_keyframe) in decoding order. A range starts at a keyframe. A frame shown before its keyframe ("leading",
-    in an open group of pictures) also depends on the group before (H.264, ITU-T H.264 (08/2021), 8.2.5.2).
+    `packets`: (pts, is_keyframe) in decoding order. A range starts at a keyframe. A frame shown before its keyframe also depends
+    on the group of pictures before ("leading", ITU-T H.264 (08/2021), 8.2.5.2).
     """
     ranges, wanted_pts = [], set(wanted_pts)
     keyframes = []
@@ -83,8 +83,8 @@ def plan_decoding(packets, wanted_pts):
 def read_planned(path, packets, wanted_pts):
     """Return {pts: frame} for the wanted presentation times, decoding only what they depend on.
 
-    Frames that nothing refers to are skipped unless wanted: the pixels are those of a full decode. (Skipping all
-    B-frames would be faster, but other frames may refer to them, and then the pixels are wrong.)
+    Unwanted frames that no other frame refers to are skipped; the pixels are those of a full decode. Skipping all B-frames would
+    be faster, but others may refer to them, whose pixels would then be wrong.
     """
     found, wanted_pts = {}, set(wanted_pts)
     container, stream = open_video(path)
@@ -108,7 +108,7 @@ def read_planned(path, packets, wanted_pts):
 
 
 def to_picture(frame, width, height):
-    """Return a decoded frame as uint8 BGR, converted and shrunk in one pass, then turned upright (or mirrored)."""
+    """Return a decoded frame as uint8 BGR (h, w, 3), resized to (width, height), then turned or mirrored as it is shown."""
     picture = frame.reformat(width=width, height=height, format="bgr24", interpolation="AREA").to_ndarray()
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
@@ -121,7 +121,7 @@ def to_picture(frame, width, height):
 
 
 def shown_frames(path):
-    """Yield (time_s, uint8 BGR picture (h, w, 3) as players show it) of every frame of a video file. Raises InputError."""
+    """Yield (time_s, uint8 BGR picture (h, w, 3)) of every frame of a video file, as players show it. Raises InputError."""
     container, stream = open_video(path)
     with container:
         width, height = round(stream.width * float(stream.sample_aspect_ratio or 1)), stream.height
@@ -138,5 +138,4 @@ def shown_frames(path):
                 index += 1
             frame = None  # else the last one would outlive this
             if number % COLLECT_EVERY == COLLECT_EVERY - 1:
-                # A frame asked for its side data holds itself; all of TensorFlow need not be looked through.
-                gc.collect(1)
+                gc.collect(1)  # a frame whose side data was read holds itself; generation 2 may hold all of TensorFlow

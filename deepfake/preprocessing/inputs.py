@@ -15,7 +15,7 @@ PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 UNSUPPORTED_PHOTOS = (".heic", ".heif", ".avif", ".gif", ".tif", ".tiff", ".bmp", ".jfif", ".jxl", ".jp2")
 UNSUPPORTED_MPEG = (".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".3gp", ".3g2", ".f4v", ".qt", ".vob", ".divx")
 UNSUPPORTED_SUFFIXES = (*UNSUPPORTED_PHOTOS, *UNSUPPORTED_MPEG, ".wmv", ".asf", ".flv", ".ogv", ".mxf", ".rm", ".rmvb")
-COMPANION_SUFFIXES = (".json", ".csv", ".txt", ".md", ".html")  # of what people keep beside videos
+COMPANION_SUFFIXES = (".json", ".csv", ".txt", ".md", ".html")  # people keep such files beside videos
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ def video_id_of(filename):
 def walk_inputs(directory, excluded, seen, problems=None):
     """Yield the files below `directory` in sorted order, without outputs and temporary names.
 
-    A folder that cannot be read is added to `problems` as (path, InputError).
+    `excluded`: real paths to leave out; `seen` collects those of the folders, so that a link cannot lead in a circle. A folder
+    that cannot be read is added to `problems` as (path, InputError).
     """
     real_path = os.path.realpath(directory)
     if real_path in seen:
@@ -58,11 +59,10 @@ def walk_inputs(directory, excluded, seen, problems=None):
     try:
         entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
     except OSError as error:
-        entries = []
         if problems is not None:
-            problems.append(
-                (Path(directory), InputError(f"the folder cannot be read: {error.strerror}", "not_allowed"))
-            )
+            reason = f"the folder cannot be read: {error.strerror}"
+            problems.append((Path(directory), InputError(reason, "not_allowed")))
+        return
     if any(entry.name in (paths.FRAMES_RECORD, paths.SPLIT_RECORD) and entry.is_file() for entry in entries):
         return
     for entry in entries:
@@ -77,9 +77,9 @@ def walk_inputs(directory, excluded, seen, problems=None):
 def list_sources(videos_dir, data_dir=None):
     """Find the videos and photos below `videos_dir` (or the one file that it is).
 
-    Returns (sources sorted by video_id, problems, others): problems is a list of (path, InputError) for files of recognised but
-    unsupported formats and for inputs that would share a video_id; others are paths of no kind that is recognised, but for
-    those of COMPANION_SUFFIXES. Folders made by these scripts are left out.
+    Returns (sources sorted by video_id, problems, others). Problems are (path, InputError) of unsupported formats, of inputs that
+    would share a video_id and of folders that cannot be read; others are paths of unknown formats, without COMPANION_SUFFIXES.
+    Folders made by these scripts are left out.
     """
     videos_dir, problems, others = Path(videos_dir), [], []
     if videos_dir.is_file():
@@ -109,6 +109,6 @@ def list_sources(videos_dir, data_dir=None):
 
 
 def list_frame_dirs(frames_dir):
-    """Return the per-video folders that step 00 completed below `frames_dir`, sorted."""
+    """Return the folders of the videos that 00 completed below `frames_dir`, sorted."""
     folders = [Path(frames_dir) / name for name in sorted(os.listdir(frames_dir)) if name[0] != TEMPORARY_PREFIX]
     return [folder for folder in folders if files.is_our_folder(folder, paths.FRAMES_RECORD)]

@@ -1,9 +1,8 @@
-"""MTCNN run by ONNX Runtime: networks, weights and boxes are those of the mtcnn package, in less time and without TensorFlow.
+"""MTCNN by ONNX Runtime: the networks, weights and boxes of the mtcnn package, faster and without TensorFlow.
 
 Zhang et al., "Joint Face Detection and Alignment Using Multitask Cascaded Convolutional Networks", IEEE SPL 23(10), 2016. P-Net
-looks at every place of an image pyramid, R-Net and O-Net look closer at what it proposes. Thresholds, the pyramid and the way
-boxes are merged are those of mtcnn 1.0.0, whose boxes the tests compare with these.
-Boxes are rows of x1, y1, x2, y2, confidence, in pixels.
+proposes boxes at every place of an image pyramid; R-Net and O-Net look closer at these. Thresholds, pyramid and merging of boxes
+are those of mtcnn 1.0.0; the tests compare the boxes. Boxes are rows of x1, y1, x2, y2, confidence, in pixels.
 """
 
 import importlib.util
@@ -15,12 +14,12 @@ import numpy as np
 from common.errors import InputError
 from deepfake import onnx_graph
 
-PYRAMID_SCALE, PYRAMID_FACTOR = 0.6, 0.709  # 12 px windows find faces from 20 px
+PYRAMID_SCALE, PYRAMID_FACTOR = 0.6, 0.709  # at 0.6, windows of 12 px find faces from 20 px
 WINDOW_PX, WINDOW_STRIDE_PX = 12, 2  # of P-Net
-MIN_SIDE_PX = 32  # of a picture; there is no face of 20 px in less, and the pyramid ends
+MIN_SIDE_PX = 32  # of a picture: a smaller one hardly holds a face of 20 px
 MEAN, SCALE = 127.5, 1 / 128  # of grey levels
-LEAST_CONFIDENCE = {"pnet": 0.6, "rnet": 0.7, "onet": 0.8}  # confidence above which a stage passes a box on
-OVERLAP_IN_LEVEL, OVERLAP = 0.5, 0.7  # above which the less confident of two boxes goes
+LEAST_CONFIDENCE = {"pnet": 0.6, "rnet": 0.7, "onet": 0.8}  # a network passes on boxes above it
+OVERLAP_IN_LEVEL, OVERLAP = 0.5, 0.7  # of two boxes that overlap more, the less confident one goes
 PATCH_PX = {"rnet": 24, "onet": 48}
 LAYERS = {  # ("pool", size, whether the border counts)
     "pnet": ("conv", ("pool", 2, True), "conv", "conv"),
@@ -30,7 +29,7 @@ LAYERS = {  # ("pool", size, whether the border counts)
 
 
 def package_weights(name):
-    """Return the arrays of a network as the mtcnn package carries them, without importing it (it imports TensorFlow)."""
+    """Return the arrays of a network from the mtcnn package, without importing it: it imports TensorFlow. Raises InputError."""
     import joblib
 
     package = importlib.util.find_spec("mtcnn")
@@ -41,8 +40,10 @@ def package_weights(name):
 
 
 def as_onnx(name):
-    """Return the network "pnet", "rnet" or "onet" as a serialised ONNX model: pictures "x" (n, 3, h, w) in; "box", "face" and, of
-    O-Net, "landmarks" out. A PReLU follows each layer but the last."""
+    """Return the network "pnet", "rnet" or "onet" as a serialised ONNX model.
+
+    Input: pictures "x" (n, 3, h, w). Outputs: "box", "face" and, of O-Net, "landmarks". A PReLU follows each layer but the last.
+    """
     arrays, graph = package_weights(name), onnx_graph.OnnxGraph()
 
     def convolution(value, output=None):
@@ -72,7 +73,7 @@ def as_onnx(name):
 
 
 def build_detector(threads):
-    """Return {name: function} of the three networks, each from pictures (n, 3, h, w) to its outputs, on `threads` CPU threads."""
+    """Return {name: function} of the three networks, from pictures (n, 3, h, w) to {output: array}, on `threads` CPU threads."""
 
     def network(name):
         session = onnx_graph.open_session(as_onnx(name), threads)
@@ -83,8 +84,10 @@ def build_detector(threads):
 
 
 def suppress(rows, overlap, of_smaller=False):
-    """Return the boxes, most confident first, that no more confident one overlaps by more than `overlap` of their union, or of
-    the smaller of the two. Boxes that are themselves dropped count, as in the mtcnn package."""
+    """Return the boxes, most confident first, without those that a more confident one overlaps by more than `overlap`.
+
+    That is a share of their union or, `of_smaller`, of the smaller box. Dropped boxes count too, as in the mtcnn package.
+    """
     rows = rows[np.argsort(-rows[:, 4], kind="stable")]
     left, top, right, bottom = rows[:, :4].T
     width = np.minimum(right[:, None], right) - np.maximum(left[:, None], left)
@@ -105,7 +108,7 @@ def as_squares(rows):
 
 
 def refined(rows, found):
-    """Return the boxes moved by what a network says of them, and its confidence."""
+    """Return the boxes as the outputs `found` of a network correct them, with its confidence."""
     rows, sizes = rows.copy(), rows[:, 2:4] - rows[:, :2] + 1
     rows[:, :4] += found["box"] * np.tile(sizes, 2)
     rows[:, 4] = found["face"][:, 1]
@@ -113,7 +116,7 @@ def refined(rows, found):
 
 
 def propose(network, picture):
-    """Return the boxes that P-Net proposes in a picture, normalised float32 (h, w, 3)."""
+    """Return the boxes that P-Net, `network`, proposes in a picture, normalised float32 (h, w, 3)."""
     height, width = picture.shape[:2]
     levels = [np.empty((0, 5))]
     level_count = round(-1 - np.log(min(height, width) / WINDOW_PX) / np.log(PYRAMID_FACTOR))
@@ -122,7 +125,7 @@ def propose(network, picture):
         level = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
         found = network(level.transpose(2, 0, 1)[None])
         y, x = np.nonzero(found["face"][0, 1] > LEAST_CONFIDENCE["pnet"])
-        first, last = 1, WINDOW_PX  # the package's windows begin at their second pixel
+        first, last = 1, WINDOW_PX  # in the package, a window begins at its second pixel
         corner = WINDOW_STRIDE_PX * np.stack([x, y, x, y], axis=1) + (first, first, last, last)
         boxes = (corner + (last - first) * found["box"][0][:, y, x].T) / scale
         levels.append(suppress(np.column_stack([boxes, found["face"][0, 1, y, x]]), OVERLAP_IN_LEVEL))
@@ -130,9 +133,9 @@ def propose(network, picture):
 
 
 def cut_patches(picture, rows, size):
-    """Return the boxes of a picture as float32 (n, 3, size, size), bilinear, 0 outside."""
+    """Return what the boxes hold of a picture as float32 (n, 3, size, size), bilinear, 0 outside."""
     patches = np.empty((len(rows), 3, size, size), np.float32)
-    shrink = 1 - 1 / np.array(picture.shape[1::-1])  # the package measures in parts of the picture, from 0 to size - 1
+    shrink = 1 - 1 / np.array(picture.shape[1::-1])  # the package takes places from 0 to size - 1
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     for patch, row in zip(patches, rows, strict=True):
         start, step = row[:2] * shrink, (row[2:4] - row[:2]) * shrink / (size - 1)
@@ -144,7 +147,7 @@ def cut_patches(picture, rows, size):
 def find_faces(detector, picture_rgb):
     """Return float rows (n, 15), one per face of a uint8 RGB picture: x1, y1, x2, y2, confidence, five landmark x, five y.
 
-    `detector`: of build_detector. A picture with a side under MIN_SIDE_PX has none.
+    `detector`: from `build_detector`. In a picture with a side under MIN_SIDE_PX it finds none.
     """
     height, width = picture_rgb.shape[:2]
     if min(height, width) < MIN_SIDE_PX:

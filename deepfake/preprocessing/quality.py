@@ -1,16 +1,16 @@
-"""What of a face can be judged: its light, its sharpness, and why it is left out if they are not enough."""
+"""Whether a face can be judged: its brightness, its sharpness, and why it is left out if they are too low."""
 
 import cv2
 
 from common.constants import MARGIN, MIN_CONFIDENCE
 
-NO_FACE = f"no face of confidence >= {MIN_CONFIDENCE}"  # begins the reason of a video in which none was found
-NO_USABLE_FACE = "no usable face"  # why, where nothing more is known
+NO_FACE = f"no face of confidence >= {MIN_CONFIDENCE}"  # how the reason of a video without a face begins
+NO_USABLE_FACE = "no usable face"  # where nothing more is known
 NO_FRAMES, NO_FACES = "was not processed", "its faces were not looked for"
 FACES_UNREADABLE = "its faces are not readable"
-# What cannot be judged: where the base weights hardly tell a face from its blend. The figures are ROC AUC of 106 held-out
-# portraits, two pairs each, both halves corrupted alike (tools/base_weights/evaluate.py --limits; +-0.05). Clean: 0.96.
-# A face 48 px wide: 0.93, 40: 0.92, 32: 0.86, 24: 0.81, 16: 0.72.
+# A face cannot be judged where the base weights hardly tell it from its blend. The figures are ROC AUC of 106 held-out portraits,
+# two pairs each, both halves corrupted alike (tools/base_weights/evaluate.py --limits; +-0.05). Clean portraits: 0.96. Face 48 px
+# wide: 0.93, 40: 0.92, 32: 0.86, 24: 0.81, 16: 0.72.
 MIN_FACE_PX = 40
 # Mean luma of the face, 0 to 255. 17: 0.85 to 0.86, 13: 0.82 to 0.84, 8.8: 0.74 to 0.80, 5.9: 0.60 to 0.70.
 # Clean portraits have 70 to 190.
@@ -30,7 +30,7 @@ def measure(crop_bgr):
     """Return (brightness, sharpness) of the face in a uint8 BGR crop (h, w, 3), without its margin.
 
     brightness: mean luma, 0 to 255. sharpness: variance of the Laplacian of the luma (Pech-Pacheco et al., ICPR 2000) of the crop
-    at 128 px, as if the face's mean luma were 128, so that a dim face is not taken for a blurred one.
+    at 128 px, scaled to a mean luma of 128: else a dim face would count as blurred.
     """
     luma = cv2.cvtColor(crop_bgr, cv2.COLOR_BGR2GRAY)
     interpolation = cv2.INTER_AREA if min(luma.shape) > SHARPNESS_SIDE_PX else cv2.INTER_LINEAR
@@ -42,7 +42,7 @@ def measure(crop_bgr):
 
 
 def why_unusable(face_px, brightness, sharpness):
-    """Return why a face cannot be judged, or None; a size or measure that is not known (None) is no reason."""
+    """Return why a face cannot be judged, or None. A size or measure that is not known (None) is no reason."""
     limits = (
         (face_px, MIN_FACE_PX, TOO_SMALL),
         (brightness, DARKEST_FACE, TOO_DARK),

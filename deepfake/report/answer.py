@@ -1,4 +1,4 @@
-"""The answer of detect.py: what is known of every input, as a table for people or as JSON for programs."""
+"""The answer of detect.py about every input, as a table for people or as JSON for programs."""
 
 import io
 import json
@@ -15,11 +15,11 @@ from deepfake.report import words
 
 COLUMNS = ("video", "verdict", "P(fake)", "faces", "people", "reason")
 WRAPPED = ("video", "reason")  # columns that a narrow terminal breaks into lines
-NARROWEST, UNBROKEN = 60, 10_000  # characters of a line: below the first, the terminal has to break it; in a file
+NARROWEST, UNBROKEN = 60, 10_000  # characters of a line: at least, even on a narrower terminal; in a file
 
 
 def collect(path, folder, frames_dir, has_verdicts, weights):
-    """Return what --json prints of `path`: its verdicts in `folder`, if any, then what failed; "videos" has one row per input."""
+    """Return what --json prints of `path`: its verdicts in `folder`, if any, and what failed. "videos" has a row per input."""
     judged, people = [], {}
     if has_verdicts:
         judged, people = verdicts.read_verdicts(folder), verdicts.read_people(folder)
@@ -38,14 +38,14 @@ def collect(path, folder, frames_dir, has_verdicts, weights):
 
 
 def read_warnings(frames_dir, video_id):
-    """Return what of a video 00 could not read though the rest was judged."""
+    """Return what 00 could not read of a video whose rest was judged."""
     return files.read_json(frames_dir / video_id / paths.FRAMES_RECORD).get("warnings", []) if video_id else []
 
 
 def as_table(rows, columns=None):
     """Return aligned lines of text for tuples, the first of which is the header. File names are data: no markup is read in them.
 
-    `columns`: of the terminal, if it is one. Where they are too few, names and reasons go on below; nothing is cut off.
+    `columns`: of the terminal, None for a file. Where they are too few, names and reasons are wrapped; nothing is cut off.
     """
     from rich.console import Console
     from rich.table import Table
@@ -63,7 +63,7 @@ def as_table(rows, columns=None):
 
 
 def print_answer(answer, as_json):
-    """Print what `collect` returned. JSON is ASCII, so that no terminal and no encoding can stumble over a name."""
+    """Print what `collect` returned. JSON is ASCII: any terminal and encoding takes it."""
     if as_json:
         print(json.dumps(answer, indent=1))
         return
@@ -73,9 +73,8 @@ def print_answer(answer, as_json):
     for row in answer["videos"]:
         notes = [row["reason"] or verdicts.note_of(people[row["video_id"]]), *row["warnings"]]
         p_fake = "-" if row["p_fake"] is None else f"{row['p_fake']:.3f}"
-        table.append(
-            (row["filename"], row["verdict"], p_fake, row["faces"], row["people"], "; ".join(filter(None, notes)))
-        )
+        note = "; ".join(filter(None, notes))
+        table.append((row["filename"], row["verdict"], p_fake, row["faces"], row["people"], note))
     print("\n".join(as_table(table, shutil.get_terminal_size().columns if sys.stdout.isatty() else None)))
     if answer["warning"]:
         print(f"\nWARNING: {answer['warning']}")

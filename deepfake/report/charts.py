@@ -1,4 +1,4 @@
-"""The charts of report.html, as SVG. Positive is fake: "found" is a fake called FAKE."""
+"""The charts of report.html, as SVG. Fakes are the positive class; a fake called FAKE is found."""
 
 import base64
 import functools
@@ -12,14 +12,14 @@ from deepfake.evaluation import intervals, metrics
 from deepfake.report import plots
 
 HISTOGRAM_BINS = 20
-THEMES = {  # ink, grid, fake, real: at least 3:1 against the page behind them, which is white or almost black
+THEMES = {  # ink, grid, fake, real: contrast of at least 3:1 to the page, which is white or almost black
     "light": ("#1f2328", "#d0d7de", plots.ORANGE, plots.BLUE),
     "dark": ("#e6e9ec", "#444c56", "#E69F00", "#56B4E9"),
 }
 
 
 def svg_of(draw):
-    """Return {theme: bytes of an SVG picture without a background}; `draw(axes)` fills it, in C0 for fake and C1 for real."""
+    """Return {theme: bytes of an SVG without a background}. `draw(axes)` draws it, fakes in C0 and reals in C1."""
     import matplotlib
 
     ink, grid, fake, real = THEMES["light"]
@@ -33,14 +33,14 @@ def svg_of(draw):
         figure.savefig(data, format="svg", metadata={"Date": None, "Creator": None})
     svg = data.getvalue().decode()
     pictures = {}
-    for theme, colours in THEMES.items():  # drawing it again would take twice as long
+    for theme, colours in THEMES.items():  # drawing each would take twice as long
         other = dict(zip((colour.lower() for colour in THEMES["light"]), colours, strict=True))
         pictures[theme] = re.sub("|".join(other), lambda found, other=other: other[found[0]], svg).encode()
     return pictures
 
 
 def roc_on(axes, labels, p_fake):
-    """Draw the share of fakes found against the share of reals called fake, over all thresholds; mark the one in use."""
+    """Draw the share of fakes found against the share of reals called fake, and mark the threshold in use."""
     from sklearn.metrics import roc_curve
 
     is_fake, p_fake = np.asarray(labels) == FAKE, np.asarray(p_fake)
@@ -56,7 +56,7 @@ def roc_on(axes, labels, p_fake):
 
 
 def precision_recall_on(axes, labels, p_fake):
-    """Draw how many of the videos called FAKE are fakes against the share of fakes found."""
+    """Draw the share of FAKE verdicts that are right against the share of fakes found."""
     from sklearn.metrics import precision_recall_curve
 
     is_fake = np.asarray(labels) == FAKE
@@ -84,7 +84,7 @@ def calibration_on(axes, labels, p_fake):
 
 
 def histogram_on(axes, labels, p_fake):
-    """Draw how many reals and fakes got which P(fake)."""
+    """Draw how many reals and how many fakes got which P(fake)."""
     labels, p_fake = np.asarray(labels), np.asarray(p_fake)
     edges = np.linspace(0, 1, HISTOGRAM_BINS + 1)
     axes.hist(p_fake[labels == FAKE], edges, color="C0", alpha=0.75, label="fakes")
@@ -104,7 +104,7 @@ CHARTS = (  # title, what it shows, function that draws it on axes
 
 
 def score_charts(labels, scores):
-    """Return (title, what it shows, function that draws it on axes) for labelled videos; curves only with both classes."""
+    """Return [(title, what it shows, function that draws it on axes)] for labelled videos; curves need both classes."""
     p_fake, predicted = 1 - np.asarray(scores), (np.asarray(scores) >= THRESHOLD).astype(int)
     charts = CHARTS if len(set(labels)) == 2 else CHARTS[:1]
     drawn = [(title, text, functools.partial(draw, labels=labels, p_fake=p_fake)) for title, text, draw in charts]
@@ -113,12 +113,12 @@ def score_charts(labels, scores):
 
 
 def data_uri(data, kind):
-    """Return bytes as the address of a picture inside the page."""
+    """Return the bytes of a picture as a data: address."""
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def draw_charts(labelled):
-    """Return the charts of labelled, judged videos: {"title", "text", "light", "dark"}, the last two addresses of pictures."""
+    """Return the charts of labelled, judged videos: {"title", "text", and the data: addresses "light" and "dark"}."""
     charts = score_charts([row["label"] for row in labelled], [row["score"] for row in labelled])
     return [
         {"title": title, "text": text, **{theme: data_uri(svg, "svg+xml") for theme, svg in svg_of(draw).items()}}

@@ -7,6 +7,7 @@ from pathlib import Path
 from common import files, paths
 from common.constants import CANNOT_JUDGE, CLASS_NAMES, TEMPORARY_PREFIX, THRESHOLD
 from common.messages import printable
+from deepfake.dataset import table
 from deepfake.evaluation import aggregation, predictions
 from deepfake.preprocessing import inputs
 from deepfake.report import pictures, words
@@ -16,12 +17,12 @@ MISTAKES, FACES_PER_MISTAKE = 10, 6
 
 
 def p_fake_of(score):
-    """Return P(fake) = 1 - score, None for no score."""
+    """Return P(fake) = 1 - score, None without a score."""
     return None if score is None else 1 - score
 
 
 def as_face(line):
-    """Return a line of the predictions as the page shows it, or None if it is of no face."""
+    """Return a prediction line as the page shows it, or None if it is of no face."""
     if None in (line["file"], line["frame"], line["frame_s"], line["person"]):
         return None
     verdict = aggregation.verdict_of(line["score"])
@@ -29,7 +30,7 @@ def as_face(line):
 
 
 def folder_of(frames_dir, video_id):
-    """Return the folder of a video's frames; of an id that leads elsewhere, one that is never there."""
+    """Return the folder of a video's frames; for an id that leads out of `frames_dir`, one that never exists."""
     try:
         predictions.check_file_name(video_id)
     except ValueError:
@@ -38,7 +39,7 @@ def folder_of(frames_dir, video_id):
 
 
 def describe_people(faces, people, folder, face_kind, explained, limit):
-    """Return what the page shows of each person of a video: score, faces in time order, those with a picture."""
+    """Return what the page shows of each person of a video: score, scored faces in time order, faces with a picture."""
     known = {row["person"]: row for row in people}
     numbers = sorted({face["person"] for face in faces})
     described = []
@@ -56,7 +57,7 @@ def describe_people(faces, people, folder, face_kind, explained, limit):
 
 
 def describe_video(row, faces, people, frames_dir, face_kind, model_digest, limit):
-    """Return a row of video_preds.csv with what the page shows beside it; at most about `limit` pictures of faces."""
+    """Return a row of video_preds.csv with what the page shows besides; about `limit` pictures of faces at most."""
     folder = folder_of(frames_dir, row["video_id"])
     record = files.read_json(folder / paths.FRAMES_RECORD, width=0, height=0, length_s=0.0, warnings=[])
     explained, how_to_read = pictures.explained_faces(folder, model_digest)
@@ -89,9 +90,9 @@ def worst_mistakes(rows):
 
 
 def some_faces(video):
-    """Return a few of the pictures of a video, of all its people."""
+    """Return a few pictures of a video, spread over its people."""
     shown = [picture for person in video["persons"] for picture in person["pictures"]]
-    return pictures.evenly(shown, FACES_PER_MISTAKE)
+    return table.evenly_spread(shown, FACES_PER_MISTAKE)
 
 
 def p_range(faces):
@@ -107,7 +108,7 @@ def clock(seconds):
 
 
 def render(**content):
-    """Return the page. Everything but the style and the script is escaped, and no other script or style may run."""
+    """Return the page as HTML. All but its own style and script is escaped, and no other style or script may run."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 

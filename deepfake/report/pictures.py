@@ -1,4 +1,4 @@
-"""The pictures inside report.html: which faces are shown, how large, and as what."""
+"""The pictures inside report.html: which faces are shown, and how large."""
 
 import base64
 from concurrent.futures import ThreadPoolExecutor
@@ -8,43 +8,37 @@ import cv2
 
 from common import files, paths
 from common.messages import progress
+from deepfake.dataset import table
 from deepfake.parallel import pool
 from deepfake.preprocessing import crops
 
-FEW_PICTURES, LARGE_PX, SMALL_PX = 2000, 160, 96  # up to so many faces are shown large; longer side, of 80 on the page
+FEW_PICTURES, LARGE_PX, SMALL_PX = 2000, 160, 96  # up to so many are large (longer side); the page shows all at 80 px
 WEBP_QUALITY = 75
-MOST_PICTURES = 12_000  # 1,000 videos of 11 faces, with room; of more videos fewer faces each are shown
+MOST_PICTURES = 12_000  # more than 1,000 videos of 11 faces; with more videos, each shows fewer faces
 MOST_PICTURES_LENGTH = 42_000_000  # characters of all pictures together: the page stays under 60 MB
 
 
-def evenly(items, number):
-    """Return `number` of the items (all if there are fewer), evenly spaced, the first and the last among them."""
-    if len(items) <= number:
-        return list(items)
-    return [items[round(place * (len(items) - 1) / max(1, number - 1))] for place in range(number)]
-
-
 def choose_faces(faces, number, explained):
-    """Return `number` of the faces (all if there are fewer) in their order: those explained first, then evenly over time."""
+    """Return at most `number` of the faces, in their order: the explained ones, then others evenly spread over time."""
     if len(faces) <= number:
         return list(faces)
     chosen = [face["file"] for face in faces if face["file"] in explained][:number]
     rest = [face["file"] for face in faces if face["file"] not in chosen]
-    chosen = {*chosen, *evenly(rest, number - len(chosen))}
+    chosen = {*chosen, *table.evenly_spread(rest, number - len(chosen))}
     return [face for face in faces if face["file"] in chosen]
 
 
 def explained_faces(folder, model_digest):
-    """Return ({file: score} of the faces that 03b explained with this model, how to read the overlays)."""
+    """Return ({file: score} of the faces that 03b explained with this model, how to read the overlays or None)."""
     record = files.read_json(folder / paths.EXPLAINED_DIR / paths.EXPLAINED_RECORD)
-    with suppress(KeyError, TypeError):  # it is damaged
+    with suppress(KeyError, TypeError):  # it is broken
         if model_digest and record["model_digest"] == model_digest:
             return {face["file"]: face["score"] for face in record["faces"]}, str(record["how_to_read"])
     return {}, None
 
 
 def paths_of(face, folder, face_kind, explained):
-    """Return where the crop of a face and its overlay are, None where there is none; `explained`: as from `explained_faces`."""
+    """Return the paths of a face's crop and overlay, None where there is none. `explained`: from `explained_faces`."""
     path = folder / face_kind / face["file"] if face.get("self_blended") != "blend" else None
     same = path and face["score"] is not None and explained.get(face["file"]) == face["score"]
     overlay_path = folder / paths.EXPLAINED_DIR / face["file"] if same else None
@@ -63,7 +57,7 @@ def thumbnail(path, side_px):
 
 
 def load_pictures(videos, stage):
-    """Fill in the `data` and `overlay` of every picture; return how many were shown, not readable, left out."""
+    """Fill in the `data` and `overlay` of every picture; return how many are shown, not readable, left out."""
     different = {id(video): video for video in videos}.values()
     pictures = [picture for video in different for person in video["persons"] for picture in person["pictures"]]
     side_px = LARGE_PX if len(pictures) <= FEW_PICTURES else SMALL_PX

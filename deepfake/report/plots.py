@@ -1,4 +1,4 @@
-"""The look of the plots, and those that the scripts write as PNG."""
+"""The plots that the scripts write as PNG, and the look of all plots."""
 
 import io
 
@@ -7,13 +7,13 @@ import numpy as np
 from common import files
 from common.constants import CLASS_NAMES, FAKE, REAL
 
-BLUE, ORANGE = "#0072B2", "#D55E00"  # told apart by the colour-blind and in grey (Okabe & Ito, 2008)
+BLUE, ORANGE = "#0072B2", "#D55E00"  # different for the colour-blind and in grey (Okabe & Ito, 2008)
 DPI = 150
-WHITE_TEXT_FROM = 0.7  # of the darkest blue: there white and black stand out equally
+WHITE_TEXT_FROM = 0.7  # of the darkest blue: there white and black text can be read equally well
 
 
 def new_figure(width_in, height_in):
-    """Return (figure, axes) without a display."""
+    """Return (figure, axes); needs no display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -59,9 +59,9 @@ def draw_confusion(path, labels, predicted, title, unit):
 
 
 def draw_robustness(path, table, names):
-    """Write ROC AUC and log loss per face, one above the other, by corruption and severity, with their 95 % intervals.
+    """Write ROC AUC above log loss per face, by corruption and severity, with their 95 % intervals.
 
-    `table`: rows of robustness.csv, of each corruption from weak to strong; `names`: what to write below each.
+    `table`: rows of robustness.csv, of each corruption from mild to severe. `names`: {corruption: text below its column}.
     """
     corruptions = list(dict.fromkeys(row["corruption"] for row in table))
     figure, axes = new_figure(max(10, 2.3 * len(corruptions) + 1.2), 6.7)  # the title needs 10 inches
@@ -101,7 +101,7 @@ def draw_robustness(path, table, names):
 
 
 def draw_history(path, history, kept_epoch, name, unit):
-    """Write the plot of a training and its validation `name` ("loss", "accuracy") per epoch, and mark the epoch that is kept."""
+    """Write the plot of training and validation `name` ("loss" or "accuracy") per epoch; the kept epoch is marked."""
     from matplotlib.ticker import MaxNLocator
 
     figure, axes = new_figure(6.4, 4.2)

@@ -1,4 +1,4 @@
-"""What the report says of the model, the metrics and the failures, in plain words."""
+"""What the report says in plain words of the scorer, the metrics and the failures."""
 
 from common import files, paths
 from common.constants import CLASS_NAMES, SELF_BLENDED_FACES
@@ -23,7 +23,7 @@ WORDS_OF_CODES = {  # code of an InputError: what it means to someone who has ne
     "not_ours": "Something of yours lies where its results belong; give one of them another name.",
     "not_allowed": "This program is not allowed to read it.",
 }
-WORDS_OF_REASONS = {  # how the reasons begin that predictions and faces.json give: the same for them
+WORDS_OF_REASONS = {  # beginning of a reason in predictions or faces.json: what it means
     quality.NO_FACE: NO_FACE_WORDS,
     quality.NO_USABLE_FACE: NO_FACE_WORDS,
     quality.TOO_SMALL: "The faces are so small that traces of a change could not be seen.",
@@ -43,7 +43,7 @@ AGGREGATE_WORDS = {
     "confident": "the mean of the scores of its faces, those far from 0.5 counting more",
 }
 GROUPS = "Validation: set apart from training, to adjust the network; a group: videos that belong together, such as of one person"
-STARTS = {  # of a training: starting_weights of its record
+STARTS = {  # `starting_weights` of a model card: what they are
     "base": "the weights that come with this program, which have learnt from real portraits and fakes made of them",
     "imagenet": "weights that tell apart the things of everyday photos (ImageNet)",
     "noisy-student": "weights that tell apart the things of everyday photos (ImageNet, noisy student)",
@@ -61,14 +61,14 @@ SYNTHETIC = "these weights have learnt from synthetic clips: what they say of fi
 
 
 def are_metrics(entries):
-    """Tell whether parsed JSON is {metric: {"value", "interval"}}, as `deepfake.evaluation.intervals.describe` gives it."""
+    """Tell whether parsed JSON is {metric: {"value", "interval"}}, as `intervals.describe` returns it."""
     return isinstance(entries, dict) and all(
         isinstance(entry, dict) and {"value", "interval"} <= entry.keys() for entry in entries.values()
     )
 
 
 def read_model_facts(weights):
-    """Return the record of the weights, {} if there is none; what it says of metrics and training is {} if not understood."""
+    """Return the model card of the weights, {} if there is none. Its metrics and training are {} if not understood."""
     path = model_record.record_path(weights)
     record = files.read_json(path, calibration={}, metrics={}, provenance={}, trained_on={}, weights_digest="")
     if not model_record.is_model_record(record):
@@ -83,9 +83,9 @@ def is_training(known):
     """Tell whether a JSON object says what a scorer was trained on, as 03 writes it."""
     numbers = [known.get(name) for name in ("real_videos", "fake_videos", "faces", "self_blend")]
     folders = known.get("fake_folders")
-    return all(isinstance(n, (int, float)) and 0 <= n < predictions.LARGEST_NUMBER for n in numbers) and (
-        isinstance(folders, list) and all(isinstance(name, str) for name in folders)
-    )
+    if not all(isinstance(n, (int, float)) and 0 <= n < predictions.LARGEST_NUMBER for n in numbers):
+        return False
+    return isinstance(folders, list) and all(isinstance(name, str) for name in folders)
 
 
 def read_metrics(path):
@@ -95,7 +95,7 @@ def read_metrics(path):
 
 
 def read_robustness(output_dir, weights_digest):
-    """Return (rows of robustness.csv, bytes of its plot or None, why a table that is there is left out or None)."""
+    """Return (rows of robustness.csv, bytes of its plot or None, None or why an existing table is left out)."""
     table, plot = output_dir / paths.ROBUSTNESS_TABLE, output_dir / paths.ROBUSTNESS_PLOT
     if not table.is_file():
         return [], None, None
@@ -111,12 +111,12 @@ def read_robustness(output_dir, weights_digest):
 
 
 def foreign_faces(scored_by, weights_digest):
-    """Return how many faces were scored by other weights; `scored_by`: {first digits of the weights' digest: number of faces}."""
+    """Return how many faces were scored by other weights. `scored_by`: {first digits of the weights' digest: number of faces}."""
     return sum(n for known, n in scored_by.items() if weights_digest and not weights_digest.startswith(known or ""))
 
 
 def learnt_from(record):
-    """Return what weights without deepfakes have learnt from: an average may know synthetic clips besides real faces."""
+    """Return what weights that never saw deepfakes have learnt from. An average of weights may know synthetic clips too."""
     return ALL_KINDS if record.get("averaged") and record.get("drawn") else BLENDS
 
 
@@ -128,9 +128,8 @@ def training_data(record):
     blends = record.get("fakes") == SELF_BLENDED_FACES or known.get("self_blend") == 1
     what = f"{learnt_from(record)}, no deepfakes" if blends else "real and fake videos"
     if known:
-        counts = " and ".join(
-            f"{known[f'{kind}_videos']:,} {kind}" for kind in CLASS_NAMES[::-1] if known[f"{kind}_videos"]
-        )
+        videos = {name: known[f"{name}_videos"] for name in CLASS_NAMES[::-1]}
+        counts = " and ".join(f"{number:,} {name}" for name, number in videos.items() if number)
         what += f": {known['faces']:,} faces of {counts} videos or photos"
         if folders := known["fake_folders"]:
             what += f"; fakes from {', '.join(folders)}"
@@ -142,7 +141,7 @@ def training_data(record):
 
 
 def model_facts(record, weights, aggregate):
-    """Return {term: text} that says which scorer judged; `aggregate`: how metrics.json names what made a video's score."""
+    """Return {term: text} about the scorer that judged. `aggregate`: the rule in metrics.json that made a video's score."""
     score = {"A video's score": AGGREGATE_WORDS.get(aggregate, aggregate or "unknown")}
     if not record:
         lost = f"unknown: {model_record.record_path(weights).name} was not found"
@@ -160,7 +159,7 @@ def model_facts(record, weights, aggregate):
 
 
 def doubt(record):
-    """Return why the verdicts of weights with this record mean little, or None."""
+    """Return why verdicts by weights with this model card mean little, or None."""
     learnt, doubts = learnt_from(record), []
     if record.get("fakes") == SELF_BLENDED_FACES:
         doubts.append(NO_DEEPFAKES.format(learnt=learnt))
@@ -183,6 +182,6 @@ def doubt(record):
 
 
 def plain_words(reason, code):
-    """Return a sentence that says what a reason means, or None for one that must speak for itself."""
+    """Return a sentence that says what a reason means, or None if there is none for it."""
     begins = (words for text, words in WORDS_OF_REASONS.items() if (reason or "").startswith(text))
     return WORDS_OF_CODES.get(code) or next(begins, None)

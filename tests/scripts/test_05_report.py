@@ -13,6 +13,7 @@ import pytest
 
 from common.errors import InputError
 from common.files import source_stamp, write_csv, write_json
+from deepfake.dataset.table import evenly_spread
 from deepfake.evaluation.aggregation import AGGREGATES
 from deepfake.parallel.failures import note_failure
 from deepfake.report import page as page_module
@@ -708,9 +709,9 @@ def test_as_a_program_it_names_the_page_last_and_prints_nothing_else(tmp_path):
     assert done.returncode == 0 and "04_mapreduce_video_preds.py" in done.stdout
 
 
-def test_evenly_keeps_first_and_last():
-    assert thumbnails.evenly(range(11), 3) == [0, 5, 10] and thumbnails.evenly(range(11), 1) == [0]
-    assert thumbnails.evenly(range(3), 5) == [0, 1, 2] and thumbnails.evenly([], 2) == []
+def test_evenly_spread_keeps_first_and_last():
+    assert evenly_spread(range(11), 3) == [0, 5, 10] and evenly_spread(range(11), 1) == [0]
+    assert evenly_spread(range(3), 5) == [0, 1, 2] and evenly_spread([], 2) == [] == evenly_spread(range(3), 0)
 
 
 def test_explained_faces_are_shown_first_where_not_all_can_be():

@@ -1,12 +1,12 @@
-"""Average the weights of trainings that started from the same weights, and calibrate what comes out.
+"""Average the weights of trainings that started from the same weights, and calibrate the average.
 
 Reads   weights with their .json (03_train_cnn.py), split_dataset/ of real faces (02_prepare_dataset.py --real-only)
 Writes  the .h5 given as --out, and its .json beside it
 Rerun   writes them again
 
-Weights that one training has led away from another often keep most of what either learnt when they are averaged (Wortsman et al.,
-"Model soups", ICML 2022). --shares counts some more than others. The average is calibrated on the validation faces and tested
-on the test faces as 03 --self-blend 1 does: each real face (1) and one blend of it with itself (0).
+Such an average often keeps most of what each training has learnt (Wortsman et al., "Model soups", ICML 2022). --shares gives some
+more weight than others. The average is calibrated on the validation faces and tested on the test faces as 03 --self-blend 1 does:
+each real face (1) and one blend of it with itself (0).
 """
 
 import sys
@@ -32,7 +32,7 @@ SAME = "backbone", "input_size", "faces"  # of the records of weights that can b
 
 
 def read_records(paths):
-    """Return the records of the weights; raises InputError where two are not of the same network, or one knows filmed fakes."""
+    """Return the model cards of the weights. Raises InputError if two differ in SAME, or one has learnt from filmed fakes."""
     records = [model_record.read_model_record(path) for path in paths]
     for path, record in zip(paths, records, strict=True):
         if record.get("fakes") != SELF_BLENDED_FACES and not record.get("drawn"):
@@ -44,7 +44,7 @@ def read_records(paths):
 
 
 def average(model, paths, shares):
-    """Give `model` the weighted mean of the arrays of weights files. Raises InputError."""
+    """Give `model` the mean of the arrays of weights files, weighted by `shares`. Raises InputError."""
     total = None
     for path, share in zip(paths, shares, strict=True):
         weights.load_arrays(model, path)
@@ -94,14 +94,13 @@ def main(argv=None):
         calibration = calibration or make_calibration(labels, scores, video_ids, groups, {})
         calibrated = calibrate(scores, calibration["faces"])
         metrics[f"{split}_faces"] = intervals.describe(labels, calibrated, groups, args.seed)
-    averaged = [
-        {
+    averaged = []
+    for share, record in zip(shares, records, strict=True):
+        known = {
             "share": share / sum(shares),
             "settings": record.get("settings") or record.get("asked"),
-        }  # asked: an older record
-        | {name: record.get(name) for name in ("weights_digest", "data_digest")}
-        for share, record in zip(shares, records, strict=True)
-    ]
+        }  # older: asked
+        averaged.append(known | {name: record.get(name) for name in ("weights_digest", "data_digest")})
     results = {
         "aggregation": "mean",
         "calibration": calibration,

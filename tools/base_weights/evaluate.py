@@ -1,15 +1,15 @@
-"""Measure weights on fakes made of real faces: ROC AUC as they are and after what videos do to faces.
+"""Measure weights on fakes made of real faces: ROC AUC as they are and corrupted.
 
 Reads   split_dataset/ (its real faces of a part) and weights with their .json   (02_prepare_dataset.py, 03_train_cnn.py)
 Writes  the JSON given as --out, if any; prints a table
 Rerun   measures again, the same for the same seed
 
-Each real face makes --draws pairs with fresh seeds: the face as it enters a blend (1) and the blend (0). With --fakes exchanged
-the fake has the face of somebody else of the same set, by Poisson blending (Perez et al., "Poisson Image Editing", SIGGRAPH 2003;
-OpenCV's seamlessClone), which no training of ours uses. Both halves of a pair get the same corruption, so that only the blend
-tells them apart. Intervals are over groups (people). Light is a factor on grey levels; H.264 is one intra frame of the crop.
---limits goes on from mild to severe darkness, blur and small size, and prints what deepfake/preprocessing/quality.py measures on
-the same faces: the evidence for its limits.
+Each real face makes --draws pairs with fresh seeds: the face as it enters a blend (1) and the blend (0). With --fakes exchanged,
+the fake has the face of somebody else in the same set, by Poisson blending (Perez et al., "Poisson Image Editing", SIGGRAPH 2003;
+OpenCV's seamlessClone), which no training here uses. Both halves of a pair get the same corruption, so that only the blend tells
+them apart. Intervals are over groups (people). Light is a factor on grey levels; H.264 is one intra frame of the crop. --limits
+goes from mild to severe darkness, blur and small size, and prints what deepfake/preprocessing/quality.py measures on these faces:
+the evidence for its limits.
 """
 
 import sys
@@ -32,8 +32,8 @@ from deepfake.model import batches, weights
 from deepfake.preprocessing import quality
 
 AS_THEY_ARE = "as they are"
-FRESH = 1000  # the number of the first draw; 03 blends validation and test with the seed alone
-# Of --limits: factors on grey levels; grey levels of noise after that; px of 128; shares of the crop's width; the face's width.
+FRESH = 1000  # number of the first pair in its seed; 03 blends validation and test with the seed alone
+# Severities of --limits: factors on grey levels; grey levels of noise then; px of 128; shares of the crop's width; face width.
 LIGHTS, NOISE_SIGMAS, BLURS_PX = (0.5, 0.25, 0.12, 0.09, 0.06, 0.04), (0.0, 3.0), (1, 2, 3, 4, 6)
 SMEARS, SIZES_PX = (0.06, 0.12, 0.2, 0.3), (64, 48, 40, 32, 24, 16)
 
@@ -70,7 +70,7 @@ CORRUPTIONS = {  # {name: function of (face_rgb, rng)}
 
 
 def corruptions_to_the_limit():
-    """Return what --limits does, like CORRUPTIONS, from mild to severe."""
+    """Return the corruptions of --limits, like CORRUPTIONS, from mild to severe."""
     return {
         AS_THEY_ARE: keep,
         **{f"light {a}, noise {s:g}": partial(darken, light=a, sigma=s) for a in LIGHTS for s in NOISE_SIGMAS},
@@ -81,16 +81,14 @@ def corruptions_to_the_limit():
 
 
 def corrupted(part, corrupt, seed):
-    """Return the Part with each picture corrupted; `part` holds the reals and then their blends."""
+    """Return the Part with each picture corrupted, both halves of a pair alike; `part` holds the reals, then their blends."""
     half = len(part.labels) // 2
-    faces_rgb = [
-        corrupt(face, np.random.default_rng((seed, place % half))) for place, face in enumerate(part.faces_rgb)
-    ]
-    return part._replace(faces_rgb=np.stack(faces_rgb))
+    rngs = (np.random.default_rng((seed, place % half)) for place in range(2 * half))
+    return part._replace(faces_rgb=np.stack(list(map(corrupt, part.faces_rgb, rngs))))
 
 
 def exchange_face(target_rgb, landmarks, source_rgb, source_landmarks, region):
-    """Return the target, uint8 RGB, with a region ("face" or "inner") of the source's face in its place, seamlessly."""
+    """Return the target, uint8 RGB, with a region ("face" or "inner") of the source's face cloned in seamlessly."""
     size = len(target_rgb)
     laid = self_blending.lay_over(source_rgb, source_landmarks, landmarks, (size, size))
     inside = np.s_[2:-2, 2:-2]  # seamlessClone needs a border
@@ -101,7 +99,7 @@ def exchange_face(target_rgb, landmarks, source_rgb, source_landmarks, region):
 
 
 def exchanged_pairs(part, groups, seed):
-    """Return a Part of the faces of `part`, all real, and then of each with the face of a random other group, as fakes."""
+    """Return a Part: the faces of `part`, all real, then each with the face of someone of a random other group, as fakes."""
     groups, fakes = np.asarray(groups), []
     for place, (face_rgb, landmarks) in enumerate(zip(part.faces_rgb, part.landmarks, strict=True)):
         rng = np.random.default_rng([*seed, place])
@@ -113,7 +111,7 @@ def exchanged_pairs(part, groups, seed):
 
 
 def make_pairs(part, groups, args):
-    """Return --draws Parts of pairs made of the real faces of `part`, with fresh seeds. Raises InputError."""
+    """Return --draws Parts of pairs, made of the real faces of `part` with fresh seeds. Raises InputError."""
     seeds = [(FRESH + number, args.seed) for number in range(args.draws)]
     if args.fakes == "blended":
         return [batches.blended_pairs(part, seed) for seed in seeds]
@@ -138,7 +136,7 @@ def measure(model, calibration, draws, groups, corrupt, seed):
 
 
 def real_faces(args):
-    """Return (record of the dataset, model, its record, real rows of --split, their Part). Raises InputError."""
+    """Return (record of the dataset, model, model card, real rows of --split, their Part). Raises InputError."""
     dataset, parts = table.read_dataset(cli.locate(args, "split_dir"))
     rows = [row for row in parts[args.split] if row["label"] == REAL]
     model, record = weights.load_model(args.weights)
@@ -146,7 +144,7 @@ def real_faces(args):
 
 
 def add_options(parser):
-    """Add what the measuring tools share."""
+    """Add the options that the measuring tools share."""
     cli.add_path(parser, "split_dir")
     path = "an .h5 file (default: the base weights)"
     parser.add_argument("--weights", metavar="PATH", default=weights.BASE_WEIGHTS, help=path)
@@ -161,9 +159,8 @@ def build_parser():
     add_options(parser)
     fakes = "faces blended with themselves, or exchanged between people (default: %(default)s)"
     parser.add_argument("--fakes", choices=("blended", "exchanged"), default="blended", help=fakes)
-    parser.add_argument(
-        "--limits", action="store_true", help="corrupt the faces until too little is left of them to judge"
-    )
+    limits = "corrupt the faces until too little is left of them to judge"
+    parser.add_argument("--limits", action="store_true", help=limits)
     parser.add_argument("--out", metavar="JSON")
     return parser
 
@@ -190,9 +187,8 @@ def main(argv=None):
         line = f"{name:36}{auc['value']:8.3f}  {interval}   {mean:.3f}  {change:+.3f}"
         if args.limits:
             brightness, sharpness = np.array([quality.measure(face_rgb[..., ::-1]) for face_rgb in faces_rgb]).T
-            line += "{:35.1f}{:16.1f}{:9.1f}{:9.1f}".format(
-                np.median(brightness), *np.percentile(sharpness, (1, 50, 99))
-            )
+            low, middle, high = np.percentile(sharpness, (1, 50, 99))
+            line += f"{np.median(brightness):35.1f}{low:16.1f}{middle:9.1f}{high:9.1f}"
         print(line, flush=True)
     if args.out:
         files.write_json(Path(args.out), {**settings, "split": args.split, "fakes": args.fakes, "results": results})

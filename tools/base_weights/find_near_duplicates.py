@@ -1,11 +1,11 @@
-"""Look for nearly the same face picture in two parts of a split, such as a photo used twice under two names.
+"""Look for nearly the same face picture in two parts of a split, such as one photo under two names.
 
 Reads   split_dataset/split.csv and its faces   (02_prepare_dataset.py)
-Writes  nothing; prints the most alike pairs of different groups in different parts
+Writes  nothing; prints the pairs of different groups in different parts that are most alike
 Rerun   looks again
 
-Faces are compared as small grey pictures without their mean, by correlation, also mirrored: a crop, a recompressed or recoloured
-copy stays above 0.95, two photos of one person mostly do not. Look at the pairs: it finds pictures, not people.
+Faces are compared as small grey pictures, also mirrored, by their correlation. A crop, a recompressed or a recoloured copy stays
+above 0.95, two photos of one person mostly do not. Look at the pairs: this finds pictures, not people.
 """
 
 import sys
@@ -25,7 +25,7 @@ BLOCK = 256  # faces compared at once with all others: with 100,000 others about
 
 
 def as_vectors(faces_rgb):
-    """Return float32 vectors of length 1 (n, pixels): grey, without the outer eighth, without mean."""
+    """Return float32 vectors (n, pixels) of length 1: grey, without the outer eighth, mean subtracted."""
     border = SIDE_PX // 8
     grey = faces_rgb[:, border:-border, border:-border].mean(axis=3, dtype=np.float32).reshape(len(faces_rgb), -1)
     grey -= grey.mean(axis=1, keepdims=True)

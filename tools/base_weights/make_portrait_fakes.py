@@ -1,12 +1,12 @@
-"""Make fakes from portraits, to train base weights on: photos with another person's face blended in, and drawn clips.
+"""Make fakes from portraits, to train base weights on: photos with another person's face blended in, and synthetic clips.
 
 Reads   portraits (photos, with `group` in metadata.json for each person), their frames and faces   (00, 01a); with --train-of
         also the split of them   (02_prepare_dataset.py --real-only)
 Writes  <out>/a_photos/ and <out>/clips/: reals, their fakes, and metadata.json
 Rerun   refuses a folder that is there; what it writes appears complete or not at all
 
-Faces are exchanged and mixed between two neighbours of the alphabet only. What is made of both is one group, which 02 never
-divides. The clips are drawn as those of tools/make_sample_videos.py, but of these people, and as long as a few frames need.
+Faces are exchanged and mixed only between two neighbours of the alphabet. All that is made of both is one group, which 02 never
+divides. The clips are made as in tools/make_sample_videos.py, but of these people, and only as long as a few frames need.
 """
 
 import sys
@@ -32,12 +32,13 @@ from deepfake.dataset.videos import load_videos
 from deepfake.parallel import pool
 from tools import drawing
 
-PHOTOS, CLIPS = "a_photos", "clips"  # in this order: where there are too many reals, 02 leaves out the last
+PHOTOS, CLIPS = "a_photos", "clips"  # sorted: where there are too many reals, 02 leaves out the last
 CLIP_FRAMES = 44  # 1.8 s: enough for the 4 frames of each clip that are trained on
-LEAST_EYES_PX = 24  # between the eyes, of a portrait that clips are drawn of: on the canvas it is 60
-HALF_CROP = 1.6  # half the square that a mask is drawn in, in distances of the eyes or from eyes to mouth
-COLOUR_MATCH = (0.7, 1.0)  # what share of the difference in colour and contrast a face loses before it is blended in
-OPACITIES = (0.75, 1.0, 1.0, 1.0)  # a face that is hardly there would be a blend, not another person's
+LEAST_EYES_PX = 24  # between the eyes of a portrait that clips are made of; on the canvas it is 60
+HALF_CROP = 1.6  # half a side of a mask's square, in distances between the eyes or from eyes to mouth
+COLOUR_MATCH = (0.7, 1.0)  # share of the difference in colour and contrast that is taken away before blending
+OPACITIES = (0.75, 1.0, 1.0, 1.0)  # less would hardly show the other person
+HEAD_AND_SHOULDERS = ((320, 250), (150, 170)), ((320, 560), (280, 215))  # ellipses (centre, radii) on the canvas, px
 
 
 class Portrait(NamedTuple):
@@ -60,15 +61,15 @@ class Portrait(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """Two neighbours of the alphabet: all portraits of both, and of those between them and the next pair; the two to draw."""
+    """Two neighbours of the alphabet."""
 
     number: int
-    portraits: list
-    drawn: tuple
+    portraits: list  # of both, and of the people up to the next pair
+    actors: tuple  # the two portraits that clips are made of
 
 
 def find_portraits(videos):
-    """Return the Portraits among the Videos of `load_videos`. Raises InputError if it is not known who is on one of them."""
+    """Return the Portraits among the Videos of `load_videos`. Raises InputError if one has no `group`, its person."""
     found = []
     for video in videos:
         if video.label == REAL and len(video.faces) == 1:
@@ -81,14 +82,14 @@ def find_portraits(videos):
 
 
 def videos_of_training(videos, split_dir):
-    """Return those of the Videos that are in the training set of a split. Raises InputError."""
+    """Return the Videos that are in the training set of a split. Raises InputError."""
     _, parts = table.read_dataset(split_dir)
     training = {row["video_id"] for row in parts["train"]}
     return [video for video in videos if video.video_id in training]
 
 
 def make_pairs(portraits):
-    """Return the Pairs: neighbours among the groups that have a portrait large enough to be drawn."""
+    """Return the Pairs: neighbours among the groups with a portrait large enough for clips."""
     largest = {}
     for portrait in portraits:
         if portrait.eyes_px >= max(LEAST_EYES_PX, largest[portrait.group].eyes_px if portrait.group in largest else 0):
@@ -102,7 +103,7 @@ def make_pairs(portraits):
 
 
 def exchange_face(target, source, rng):
-    """Return the target's photo with the source's face blended in, in its place and most of its colour: uint8 BGR."""
+    """Return the target's photo with the source's face blended in, in most of the target's colour: uint8 BGR."""
     photo, landmarks = target.read(), target.landmarks
     height, width = photo.shape[:2]
     face = self_blending.lay_over(source.read(), source.landmarks, landmarks, (width, height))
@@ -114,7 +115,7 @@ def exchange_face(target, source, rng):
     mask = cv2.warpAffine(mask, np.float32([(1, 0, corner[0]), (0, 1, corner[1])]), (width, height))
     below, above = (cv2.cvtColor(np.float32(picture) / 255, cv2.COLOR_BGR2Lab) for picture in (photo, face))
     inside, share = mask > 0.5, rng.uniform(*COLOUR_MATCH)
-    if inside.any():  # else the face lies outside the picture
+    if inside.any():  # else the face is outside the picture
         (tone, spread), (own_tone, own_spread) = ((lab[inside].mean(0), lab[inside].std(0)) for lab in (below, above))
         above = (above - own_tone) * (1 + share * (spread / (own_spread + 1e-3) - 1)) + own_tone
         above = np.float32(above + share * (tone - own_tone))
@@ -124,12 +125,11 @@ def exchange_face(target, source, rng):
 
 
 def lay_on_canvas(portrait):
-    """Return a portrait as `drawing.lay_on_canvas` does, cut out roughly: ellipses for head and body."""
+    """Return a portrait as `drawing.lay_on_canvas` does, cut out roughly with ellipses for head and body."""
     padded = cv2.copyMakeBorder(portrait.read(), *[drawing.MARGIN_PX] * 4, cv2.BORDER_REFLECT_101)
     to_portrait = drawing.warp_to_canvas(portrait.landmarks)
     bgr = cv2.remap(padded, to_portrait, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
-    head = drawing.soft_ellipse((320, 250), (150, 170), 12, 3)
-    shoulders = drawing.soft_ellipse((320, 560), (280, 215), 12, 3)
+    head, shoulders = (drawing.soft_ellipse(*place, 12, 3) for place in HEAD_AND_SHOULDERS)
     return drawing.with_skin(np.float32(bgr) / 255, np.clip(head + shoulders, 0, 1))
 
 
@@ -153,8 +153,8 @@ def make_photos(out_dir, pair, group, seed):
 
 
 def make_clips(out_dir, pair, group, seed, actors):
-    """Write the clips of the people that a pair is mixed to; return their items of metadata.json."""
-    entries, portraits = {}, tuple(lay_on_canvas(portrait) for portrait in pair.drawn)
+    """Write the clips of `actors` people mixed of a pair; return their items of metadata.json."""
+    entries, portraits = {}, tuple(map(lay_on_canvas, pair.actors))
     for number in range(actors):
         facts, frames = drawing.actor_frames(seed, pair.number * actors + number, portraits)
         real, fake = (out_dir / f"{group}_{number}_{kind}.mp4" for kind in ("real", "fake"))
@@ -167,7 +167,7 @@ def make_clips(out_dir, pair, group, seed, actors):
 
 def make_pair(out_dir, pair, seed, actors):
     """Write everything of one pair; return {folder: items of its metadata.json}."""
-    group = f"p{pair.number:04d}"  # sorts as the pairs do, and with it the names, by which 02 calls a group
+    group = f"p{pair.number:04d}"  # sorts as the pairs do; file names, and so 02's groups, begin with it
     return {
         PHOTOS: make_photos(out_dir / PHOTOS, pair, group, seed),
         CLIPS: make_clips(out_dir / CLIPS, pair, group, seed, actors),
@@ -175,7 +175,7 @@ def make_pair(out_dir, pair, seed, actors):
 
 
 def make_all(out_dir, pairs, seed, actors):
-    """Write all pairs, one for each available core at a time, and metadata.json; return the number of files."""
+    """Write all pairs, one per CPU at a time, and metadata.json; return the number of files."""
     entries = {PHOTOS: {}, CLIPS: {}}
     for name in entries:
         (out_dir / name).mkdir()

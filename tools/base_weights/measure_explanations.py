@@ -1,12 +1,12 @@
-"""Measure whether the maps of 03b find what was altered: blends planted in one half of faces that the weights never saw.
+"""Measure whether the maps of 03b find what was altered: blends in one half of faces that the weights never saw.
 
 Reads   split_dataset/ (the real faces of a part) and weights with their .json   (02_prepare_dataset.py, 03_train_cnn.py)
 Writes  nothing; prints a table
 Rerun   measures again, the same for the same seed
 
-Each face is blended with itself, left or right of the line from between the eyes to between the corners of the mouth, by the toss
-of a coin. A map is right if its mean is higher in the altered half: one half of the time by chance, whatever the face. Intervals
-are over the faces, each of which is blended --draws times. Choose a way on --split val, report it on --split test.
+Each face is blended with itself in its left or its right half, at random; the middle is the line from between the eyes to between
+the corners of the mouth. A map is right if its mean is higher in the altered half: by chance, half of the maps are. Intervals are
+over the faces, each of which is blended --draws times. Choose a way on --split val, report it on --split test.
 """
 
 import sys
@@ -35,7 +35,7 @@ BATCH = 32
 
 
 def right_of_middle_px(landmarks, size):
-    """Return float (size, size): how far each pixel is right of the middle of the face, negative on the left."""
+    """Return float (size, size): how many px each pixel is right of the middle of the face, negative on the left."""
     left_eye, right_eye, _, mouth_left, mouth_right = np.asarray(landmarks, float)
     eyes, down = (left_eye + right_eye) / 2, (mouth_left + mouth_right - left_eye - right_eye) / 2
     rows, columns = np.mgrid[:size, :size]
@@ -43,7 +43,7 @@ def right_of_middle_px(landmarks, size):
 
 
 def plant(face_rgb, landmarks, rng):
-    """Return (face with a blend in one half, pixels of that half as bool (size, size)); drawn again until it can be seen."""
+    """Return (face with a blend in one half, pixels of that half as bool (size, size)); tried again until it can be seen."""
     size = len(face_rgb)
     inside_px = right_of_middle_px(landmarks, size) * rng.choice((-1, 1))
     share = 1 / (1 + np.exp(np.clip(-inside_px / (SEAM * size), -50, 50)))[..., None]
@@ -62,7 +62,7 @@ def finds_half(heat, inside):
 
 
 def measure(explainer, faces_rgb, insides):
-    """Return (whether each map finds its half (n,), the network's own scores (n,))."""
+    """Return (whether each map finds its half (n,), the model's own scores (n,))."""
     found, scores = [], []
     for start in range(0, len(faces_rgb), BATCH):
         heats, some = explainer(faces_rgb[start : start + BATCH])
@@ -72,7 +72,7 @@ def measure(explainer, faces_rgb, insides):
 
 
 def rate(found, faces, seed):
-    """Return the share of maps that find their half and its 95 % interval over faces, as text."""
+    """Return as text the share of maps that find their half and its 95 % interval over faces."""
     entry = intervals.describe(np.full(len(found), REAL), found, faces, seed, names=("accuracy",)).get("accuracy")
     if not entry:
         return "none"

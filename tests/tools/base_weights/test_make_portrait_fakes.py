@@ -68,7 +68,10 @@ def test_neighbours_become_pairs_and_small_portraits_join_the_pair_before():
     ]
     people += [portrait("d.png", "d"), portrait("e.png", "e"), portrait("f.png", "f")]
     pairs = make_pairs(people[::-1])
-    assert [[str(found.picture) for found in pair.drawn] for pair in pairs] == [["a.png", "b2.png"], ["d.png", "e.png"]]
+    assert [[str(found.picture) for found in pair.actors] for pair in pairs] == [
+        ["a.png", "b2.png"],
+        ["d.png", "e.png"],
+    ]
     members = [["a.png", "b1.png", "b2.png", "c.png"], ["d.png", "e.png", "f.png"]]
     assert [[str(found.picture) for found in pair.portraits] for pair in pairs] == members
     assert make_pairs(people[:1]) == make_pairs([]) == []
