@@ -63,14 +63,14 @@ def divided_groups(split_dir, group_of):
 
 def write_dataset(faces, videos, record, split_dir, prepared_dir):
     """Write both folders under temporary names, check what is on disk, then put them in place. Raises InputError, OutputError."""
-    folders = {video.video_id: video.folder / record["faces"] for video in videos}
+    folders = {video.video_id: video.folder for video in videos}
     with files.new_directory(split_dir) as new_split, files.new_directory(prepared_dir) as new_prepared:
         for name in CLASS_NAMES:
             (new_prepared / name).mkdir()
             for split in SPLITS:
                 (new_split / split / name).mkdir(parents=True)
         for face in progress(faces.itertuples(), len(faces), STAGE, "faces"):
-            name, source = CLASS_NAMES[face.label], folders[face.video_id] / face.file
+            name, source = CLASS_NAMES[face.label], folders[face.video_id] / record["faces"] / face.file
             link_or_copy(source, new_prepared / name / face.file)
             link_or_copy(source, new_split / face.split / name / face.file)
         if leaks := divided_groups(new_split, {video.video_id: video.group for video in videos}):

@@ -6,8 +6,8 @@ Rerun   goes on with what is complete
 
     python benchmarks/sample_seeds.py --out /tmp/seeds --seeds 1 2 3
 
-No actor of a test set is in that seed's training or validation set. Score = P(real), 1 real, 0 fake. Intervals: cluster bootstrap
-over actors.
+No actor of a test set is in that seed's training or validation set. Score = P(real), 1 real, 0 fake. Intervals: cluster
+bootstrap over actors.
 """
 
 import csv
@@ -87,7 +87,7 @@ def measure(rows):
 def summarise(rows):
     """Return {what: metrics}: pooled, of each seed, and of each strength (its fakes against their own originals)."""
     results = {
-        "pooled": measure(rows)  # scores of several scorers, each with its own scale: the seeds are given as well
+        "pooled": measure(rows)  # scores of several networks, each with its own scale: the seeds are given as well
     }
     results |= {
         f"seed {number}": measure([r for r in rows if r["seed"] == number])

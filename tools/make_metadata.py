@@ -104,8 +104,7 @@ def build_parser():
 @cli.stops_in_words
 def main(argv=None):
     args = build_parser().parse_args(argv)
-    directory = Path(args.directory)
-    read, expected = LAYOUTS[args.layout]
+    directory, (read, expected) = Path(args.directory), LAYOUTS[args.layout]
     if not directory.is_dir():
         cli.stop(f"{directory} is not a folder")
     path = directory / paths.METADATA

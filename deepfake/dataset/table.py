@@ -38,28 +38,30 @@ def face_table(videos, split_of=None):
 def balance(faces):
     """Return the faces, in each split equally many real and fake: the last of the larger class, by the alphabet, are left out.
 
-    So whole videos go, and at most one per split loses only some of its faces; its `video_frames` is lowered.
+    So whole videos go, and at most one per split loses only some of its faces; its `video_frames` is lowered. Works on `faces`
+    itself, as there may be millions.
     """
-    faces = faces.sort_values(["split", "video_id", "frame", "person"])
+    faces.sort_values(["split", "video_id", "frame", "person"], inplace=True)
     of_class = faces.groupby(["split", "label"], observed=True)
     room = of_class.size().groupby("split", observed=True).min()
     kept = of_class.cumcount() < faces["split"].astype(str).map(room)
     partial = faces["video_id"].isin(faces["video_id"][~kept])
-    faces = faces[kept]
-    frames = faces.groupby("video_id")["frame"].transform("nunique")
-    return faces.assign(video_frames=faces["video_frames"].mask(partial[kept], frames))
+    frames = faces["frame"].where(kept).groupby(faces["video_id"]).transform("nunique")
+    faces["video_frames"] = faces["video_frames"].mask(partial, frames)
+    return faces[kept]
 
 
 def digest_of(faces):
     """Return the digest of what a scorer is trained on."""
     trained_on = [column for column in COLUMNS if column not in NOT_TRAINED_ON]
-    return files.digest_of_list(map(json.dumps, faces[trained_on].itertuples(index=False, name=None)))
+    return files.digest_of_list(map(json.dumps, zip(*(faces[column] for column in trained_on), strict=True)))
 
 
 def write_table(faces, path):
     """Write split.csv, in which `file` begins with the folders of its split and class."""
     folders = faces["split"].astype(str) + "/" + faces["label"].map(dict(enumerate(CLASS_NAMES))) + "/"
-    faces = faces.assign(file=folders + faces["file"])
+    faces = faces.copy(deep=False)
+    faces["file"] = folders + faces["file"]
     faces.to_csv(path, columns=list(COLUMNS), index=False, lineterminator="\n", errors=files.SURROGATES)
 
 

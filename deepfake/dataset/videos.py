@@ -51,6 +51,8 @@ def load_videos(videos_dir, frames_dir, data_dir, stage="reading", strict=False)
     folders = inputs.list_frame_dirs(frames_dir) if frames_dir.is_dir() else []
     if videos_dir.is_file():
         folders = [folder for folder in folders if folder.name in videos]
+    ids = {*videos, *(folder.name for folder in folders)}
+    groups = splits.find_groups(entries, ids)  # before the faces need memory
     for folder in progress(folders, len(folders), stage, "videos"):
         frames_record = files.read_json(folder / paths.FRAMES_RECORD)
         if not frames_record:  # broken
@@ -68,7 +70,6 @@ def load_videos(videos_dir, frames_dir, data_dir, stage="reading", strict=False)
         else:
             failure = failed.get(os.path.abspath(folder))
             video.reason = failure or f"{quality.NO_FACES}; run 01a_crop_faces_mtcnn.py"
-    groups = splits.find_groups(entries, videos)
     for video_id, video in videos.items():
         entry, video.group = entries.get(video_id), groups[video_id]
         video.named = entry is not None or video_id in refused

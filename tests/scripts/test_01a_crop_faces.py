@@ -120,6 +120,7 @@ def test_two_faces_of_one_frame_are_never_one_person():
 DRIVER = """
 import importlib, os, sys
 sys.path.insert(0, {repository!r})
+from deepfake.preprocessing import mtcnn
 step = importlib.import_module("01a_crop_faces_mtcnn")
 if __name__ == "__main__":
     sys.exit(step.main())

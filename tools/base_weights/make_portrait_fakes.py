@@ -133,12 +133,9 @@ def lay_on_canvas(portrait):
     return drawing.with_skin(np.float32(bgr) / 255, np.clip(head + shoulders, 0, 1))
 
 
-def entries_of(real, fake, group, altered=None, **facts):
-    """Return the items of metadata.json for a real and its fake. `altered`: more of the fake, `facts`: of both."""
-    return {
-        real.name: {"label": "REAL", "group": group, **facts},
-        fake.name: {"label": "FAKE", "group": group, "original": real.name, **(altered or {}), **facts},
-    }
+def entries_of(real, fake, **facts):
+    """Return the items of metadata.json for a real and its fake; `facts`: more of both."""
+    return {real.name: {"label": "REAL", **facts}, fake.name: {"label": "FAKE", "original": real.name, **facts}}
 
 
 def make_photos(out_dir, pair, group, seed):
@@ -151,7 +148,7 @@ def make_photos(out_dir, pair, group, seed):
         altered = exchange_face(target, others[rng.integers(len(others))], rng)
         if not (cv2.imwrite(str(real), target.read()) and cv2.imwrite(str(fake), altered)):
             raise OutputError(f"{fake} could not be written: is the disk full?")
-        entries |= entries_of(real, fake, group)
+        entries |= entries_of(real, fake, group=group)
     return entries
 
 
@@ -162,8 +159,9 @@ def make_clips(out_dir, pair, group, seed, actors):
         facts, frames = drawing.actor_frames(seed, pair.number * actors + number, portraits)
         real, fake = (out_dir / f"{group}_{number}_{kind}.mp4" for kind in ("real", "fake"))
         drawing.write_clips([real, fake], (moment[:2] for moment in islice(frames, CLIP_FRAMES)), CLIP_FRAMES)
-        altered = {"altered_person": facts["altered_person"]} if facts["altered_person"] != "" else {}
-        entries |= entries_of(real, fake, group, altered, drawn=True)
+        entries |= entries_of(real, fake, group=group, drawn=True)
+        if facts["altered_person"] != "":
+            entries[fake.name]["altered_person"] = facts["altered_person"]
     return entries
 
 
