@@ -87,7 +87,7 @@ def measure(rows):
 def summarise(rows):
     """Return {what: metrics}: pooled, of each seed, and of each strength (its fakes against their own originals)."""
     results = {
-        "pooled": measure(rows)  # scores of several networks, each with its own scale: the seeds are given as well
+        "pooled": measure(rows)  # scores of several scorers, each with its own scale: the seeds are given as well
     }
     results |= {
         f"seed {number}": measure([r for r in rows if r["seed"] == number])
