@@ -9,7 +9,7 @@ DEMO_ACTORS := 400
 DEMO_SEED := 2020
 # In the same time, 4 frames each of more people teach more than 11 of fewer.
 DEMO_TRAINING := --weights base --self-blend 0.5 --epochs 2 --keep last --learning-rate 1e-3 --train-frames 4
-DEMO_DAMAGED_VIDEOS := 24
+DEMO_CORRUPTED_VIDEOS := 24
 
 # A path may hold spaces, quotes and $(...): it reaches the scripts through the environment, never through this file's text.
 override VIDEOS := $(value VIDEOS)
@@ -52,7 +52,7 @@ demo: $(READY)
 	run 02_prepare_dataset.py; \
 	run 03_train_cnn.py $(DEMO_TRAINING); \
 	run 03b_explain.py; \
-	run 03c_robustness.py --limit $(DEMO_DAMAGED_VIDEOS); \
+	run 03c_robustness.py --limit $(DEMO_CORRUPTED_VIDEOS); \
 	run 04_mapreduce_video_preds.py; \
 	run 05_report.py; \
 	echo; cat demo/mapreduce_res.txt; echo; echo "Open this page to see the faces: demo/report.html"
