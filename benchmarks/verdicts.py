@@ -21,10 +21,10 @@ from pathlib import Path
 
 from measure import in_turns, machine, make_bench_parser, markdown_table, median_and_spread
 
-from common import cli
+from common import cli, files
 from common.constants import CANNOT_JUDGE, FAKE, REAL, THRESHOLD
 from common.messages import say
-from deepfake.evaluation import predictions
+from deepfake.evaluation import predictions, verdicts
 
 STAGE = "verdicts"
 VIDEOS_PER_GROUP = 5  # an original and four fakes of it
@@ -94,7 +94,7 @@ def judge_with_04(predictions, output):
     java = spark.sparkContext._gateway.proc
     rows, broken, _ = script.collect_verdicts(spark, script.spark_path(predictions), "mean")
     spark.stop()
-    script.write_csv(output, script.VERDICTS_COLUMNS, rows)
+    files.write_csv(output, verdicts.VERDICTS_COLUMNS, rows)
     if broken:
         cli.stop(f"{broken} lines are broken")
     java.stdin.close()  # ends it; waited for, its memory is known and it does not run on beside the next contender

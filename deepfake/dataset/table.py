@@ -17,6 +17,7 @@ COLUMNS += ("label", "split", "digest", "frame_px", "video_frames")
 NOT_TRAINED_ON = ("frame_px", "video_frames")  # facts of the video, which the digest of the data leaves out
 TYPES = dict.fromkeys(COLUMNS, object) | dict.fromkeys(NOT_TRAINED_ON, "Int64")
 TYPES |= dict.fromkeys(("label", "frame", "person"), int) | dict.fromkeys(("frame_s", "face_px", "confidence"), float)
+ROWS_AT_ONCE = 100_000  # written at once, so that a million faces stay under 1 GB
 REDO_DATASET = "run 02_prepare_dataset.py --force"
 
 
@@ -27,9 +28,15 @@ def face_table(videos, split_of=None):
     """
     import pandas as pd
 
-    faces = pd.DataFrame([face for video in videos for face in video.faces], columns=crops.Face._fields)
+    def column(values, kind=object):
+        return np.fromiter(values, kind, sum(len(video.faces) for video in videos))
+
+    faces = {}  # column by column: lists of them all would need half as much memory again
+    for place, name in enumerate(crops.Face._fields):
+        faces[name] = column((face[place] for video in videos for face in video.faces), TYPES[name])
     for name in OF_VIDEO:
-        faces[name] = np.array([getattr(video, name) for video in videos for _ in video.faces], object)  # may hold None
+        faces[name] = column(getattr(video, name) for video in videos for _ in video.faces)  # may hold None
+    faces = pd.DataFrame(faces, copy=False)
     if split_of:
         faces["split"] = pd.Categorical(faces["group"].map(split_of), SPLITS)
     return faces
@@ -59,10 +66,12 @@ def digest_of(faces):
 
 def write_table(faces, path):
     """Write split.csv, in which `file` begins with the folders of its split and class."""
-    folders = faces["split"].astype(str) + "/" + faces["label"].map(dict(enumerate(CLASS_NAMES))) + "/"
-    faces = faces.copy(deep=False)
-    faces["file"] = folders + faces["file"]
-    faces.to_csv(path, columns=list(COLUMNS), index=False, lineterminator="\n", errors=files.SURROGATES)
+    with open(path, "w", encoding="utf-8", errors=files.SURROGATES, newline="") as file:
+        for start in range(0, len(faces), ROWS_AT_ONCE):
+            part = faces[start : start + ROWS_AT_ONCE]
+            places = zip(part["split"], part["label"], part["file"], strict=True)
+            part = part.assign(file=[f"{split}/{CLASS_NAMES[label]}/{name}" for split, label, name in places])
+            part.to_csv(file, columns=list(COLUMNS), index=False, header=not start, lineterminator="\n")
 
 
 def read_split(split_dir):
