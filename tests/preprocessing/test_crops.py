@@ -116,6 +116,6 @@ def test_augmented_channels_stay_in_rgb_order():
     augment = importlib.import_module("deepfake.augmentation.augment")
     red = np.zeros((32, 32, 3), np.uint8)
     red[..., 0] = 200
-    changed = augment.jpeg(red, np.random.default_rng(0))
+    changed = augment.STEPS["jpeg"](red, np.random.default_rng(0))
     assert changed[..., 0].mean() > 150 and changed[..., 2].mean() < 30
     assert cv2.cvtColor(changed, cv2.COLOR_RGB2HSV)[..., 0].mean() < 10
