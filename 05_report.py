@@ -38,7 +38,7 @@ def read_faces(path, wanted):
             except (ValueError, RecursionError):
                 continue  # 04 has said so
             splits[line["video_id"]] = line["split"]
-            weights[line["weights"] if isinstance(line["weights"], str) else None] += 1
+            weights[line["weights"]] += 1
             if line["video_id"] in wanted and (face := page.as_face(line)):
                 faces[face["video_id"]].append(face)
     for found in faces.values():

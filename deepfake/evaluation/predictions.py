@@ -38,6 +38,8 @@ def parse_line(text):
     line = dict.fromkeys(FIELDS) | line
     if (score := line["score"]) is not None and not (isinstance(score, (int, float)) and 0 <= score <= 1):
         raise ValueError("the score is not from 0 to 1")
+    if not all(isinstance(line[name], str | None) for name in ("group", "split", "weights")):
+        raise ValueError("a name is no text")
     check_file_name(line["video_id"])
     if line["file"] is not None:
         check_file_name(line["file"])

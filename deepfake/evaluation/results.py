@@ -15,11 +15,10 @@ PREDICTIONS = {"val": paths.VAL_PREDICTIONS, "test": paths.TEST_PREDICTIONS}
 
 def score_rows(scorer, rows, input_size, stage):
     """Return (rows with brightness and sharpness, the scorer's own scores). Raises InputError if a face is not readable."""
-    measures = np.zeros((len(rows), 2))
-    scores = scoring.score_faces(scorer, [row["path"] for row in rows], input_size, stage, measures=measures)
+    rows, scores = scoring.score_rows(scorer, rows, {"input_size": input_size}, stage)
     if None in scores:
         raise InputError(f"{rows[scores.index(None)]['path']} is not readable; run 02_prepare_dataset.py --force")
-    return predictions.measured(rows, measures), np.array(scores)
+    return rows, np.array(scores)
 
 
 def pairs_of(rows):

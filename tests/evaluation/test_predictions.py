@@ -180,6 +180,9 @@ BROKEN = [
     {"score": "high"},
     {"score": float("nan")},
     {"score": float("inf")},
+    {"group": 7},
+    {"split": ["val"]},
+    {"weights": [1]},
 ]
 
 
