@@ -61,7 +61,7 @@ test: $(READY)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/lint-imports --no-logo --no-cache
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 $(BROWSER_READY): $(READY) requirements-browser.txt
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-browser.txt
